@@ -1,0 +1,65 @@
+# callbridge. `make help` lists what there is.
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+BIN := .venv/bin
+
+# The first Python that is new enough; `make setup PYTHON=…` takes another.
+PYTHON ?= $(firstword $(foreach name,python3.13 python3.12 python3.11 python3.14 python3,$(shell \
+	$(name) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $(name))))
+BOOTSTRAP = $(or $(PYTHON),$(error Python 3.11 or later is needed (Debian, Ubuntu: apt install python3))) .ci/bootstrap.py
+
+# Quick tests first, then the kinds that start a database or a switch.
+QUICK := bridge tests/unit tests/property
+SLOW := $(filter-out tests/unit tests/property tests/fixtures,$(patsubst %/,%,$(wildcard tests/*/)))
+PYTEST := $(BIN)/pytest --doctest-modules
+
+help: ## this list
+	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/  make \1	\2/p' $(MAKEFILE_LIST) | expand -t 18
+
+setup: .venv/.dev ## .venv with everything, from the hash-checked lock
+
+demo: .venv/.run ## a bridge, a switch and simulated carriers on this machine, and calls through them
+	@$(BIN)/callbridge demo
+
+check: still ## format, lint, types, imports, SQL, dialplan, unit and property tests: under a minute
+	$(PYTEST) $(QUICK)
+
+test: still ## the same, and everything on real Postgres and real Asterisk: under ten minutes
+	$(PYTEST) $(QUICK) $(SLOW)
+
+still: .venv/.dev
+	$(BIN)/ruff format --check --quiet . || { echo "make format puts that right"; exit 1; }
+	$(BIN)/ruff check --quiet .
+	$(BIN)/mypy --no-error-summary
+	$(BIN)/lint-imports --no-cache
+	$(BIN)/sqlfluff lint --disable-progress-bar sql/queries $(wildcard sql/examples)
+	$(BIN)/python .ci/dialplan.py asterisk-conf/extensions.conf
+
+bench: .venv/.run ## calls a second, and how long a decision takes
+	@$(BIN)/callbridge bench
+
+format: .venv/.dev ## put the Python files into shape
+	$(BIN)/ruff check --quiet --fix-only .
+	$(BIN)/ruff format .
+
+# No address goes into a lock: packages come from wherever this machine's pip is told to look, and must match.
+LOCK = build/lock/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	--no-emit-index-url --no-annotate --no-header $(if $(UPGRADE),--upgrade) pyproject.toml --extra sandbox --group build
+lock: ## pin what pyproject.toml asks for; UPGRADE=1 takes the newest
+	$(PYTHON) -m venv build/lock && build/lock/bin/pip install --quiet uv
+	$(LOCK) --group dev --output-file .ci/requirements-dev.txt
+	$(LOCK) --constraint .ci/requirements-dev.txt --output-file .ci/requirements.txt
+
+clean: ## remove all that was made, .venv included
+	rm -rf .venv build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.venv/.run: .ci/requirements.txt pyproject.toml .ci/bootstrap.py $(if $(wildcard $(BIN)/python),,GONE)
+	@$(BOOTSTRAP) run
+	@touch $@
+
+.venv/.dev: .ci/requirements-dev.txt .venv/.run
+	@$(BOOTSTRAP) dev
+	@touch $@
+
+.PHONY: help setup demo check test still bench format lock clean GONE

@@ -1,0 +1,133 @@
+"""The composition root: the only file that knows every adapter. One `Worker` is one process's whole bridge."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+from contextlib import AsyncExitStack, suppress
+from uuid import UUID
+
+import structlog
+import uvicorn
+
+from bridge import queries
+from bridge.api.app import Services, create_app
+from bridge.asterisk.agi_routes import AgiRoutes
+from bridge.asterisk.agi_server import AgiServer
+from bridge.asterisk.ami import Ami, AmiSettings
+from bridge.asterisk.keeper import Keeper
+from bridge.calls.admit import Admissions
+from bridge.calls.book_watch import BookWatch
+from bridge.calls.end import Endings
+from bridge.calls.snapshot import make_key
+from bridge.calls.store import CallStore
+from bridge.config import Settings, require_dsn
+from bridge.database import connection, open_pool
+from bridge.errors import ConfigError
+from bridge.migrate import ensure_current
+
+DRAIN_S = 5.0
+
+log = structlog.get_logger("worker")
+
+
+class Worker:
+    """AGI server, API and, if nobody else has it, the switch's keeper, on one event loop."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.ready = asyncio.Event()
+        self._stop = asyncio.Event()
+
+    def stop(self) -> None:
+        """Let running sessions end and leave."""
+        self._stop.set()
+
+    async def run(self) -> None:
+        """Serve until `stop`.
+
+        raises   ConfigError: no DSN, or a port is taken · StoreUnavailable: no database at the start
+        """
+        settings = self.settings
+        with suppress(OSError):  # reading it says what is wrong
+            make_key(settings.failsafe.key_file)
+        dsn = require_dsn(settings)
+        async with AsyncExitStack() as stack:
+            pool = await open_pool(settings.database, dsn)
+            stack.push_async_callback(pool.close)
+            async with connection(pool) as conn:
+                await ensure_current(conn)
+                switch_id: UUID = await queries.switch.register.value(conn, name=settings.switch.name)
+            books = BookWatch(pool, dsn)
+            await books.load()
+            store = CallStore(pool, switch_id)
+            await store.ensure_partitions()
+            endings = Endings(store)
+            routes = AgiRoutes(Admissions(store, settings.calls), endings, store, settings.calls, books.current)
+            agi = AgiServer(
+                routes.handlers(), deadline_s=settings.agi.deadline_s, sessions_max=settings.agi.sessions_max
+            )
+            keeper = Keeper(settings, pool, dsn, store, endings, books.current, self._make_ami)
+            web = create_app(Services(pool, books, agi.stats, lambda: keeper.ami))
+            await agi.start(settings.agi.host, settings.agi.port)
+            stack.push_async_callback(agi.stop, DRAIN_S)
+            server = _ApiServer(uvicorn.Config(web, log_config=None, access_log=False, lifespan="off", server_header=False))
+            sock = listen(settings.api.host, settings.api.port, "api.port")
+            tasks = [
+                asyncio.create_task(books.run(), name="book"),
+                asyncio.create_task(keeper.run(), name="keeper"),
+                asyncio.create_task(server.serve(sockets=[sock]), name="api"),
+            ]
+            stack.push_async_callback(_cancel, tasks)
+            self.ready.set()
+            log.info("worker ready", pid=os.getpid(), agi=settings.agi.port, api=settings.api.port)
+            stopping = asyncio.create_task(self._stop.wait(), name="stop")
+            done, _ = await asyncio.wait({*tasks, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            stopping.cancel()
+            for task in done - {stopping}:
+                task.result()  # none of them ends by itself: raise what ended it
+
+    def _make_ami(self, on_up: object) -> Ami:
+        ami = self.settings.ami
+        address = AmiSettings(ami.host, ami.port, ami.username, ami.secret.get_secret_value())
+        return Ami(address, on_up=on_up)  # type: ignore[arg-type]
+
+
+class _ApiServer(uvicorn.Server):
+    """uvicorn without its own signal handling: the worker has one way to stop."""
+
+    def install_signal_handlers(self) -> None:
+        """None."""
+
+
+def listen(host: str, port: int, key: str) -> socket.socket:
+    """A listening TCP socket that several workers can share.
+
+    raises   ConfigError naming the setting when the port is taken
+    """
+    sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    try:
+        sock.bind((host, port))
+    except OSError as error:
+        sock.close()
+        raise ConfigError(key, f"{host}:{port} cannot be used: {error.strerror}", "Choose another port.") from error
+    return sock
+
+
+async def _cancel(tasks: list[asyncio.Task[None]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def serve_one(settings: Settings) -> None:
+    """Run one worker until SIGTERM or SIGINT."""
+    worker = Worker(settings)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, worker.stop)
+    await worker.run()

@@ -1,0 +1,164 @@
+"""What the dialplan asks and what it is answered: authorise, attempt-ended, call-ended."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Final
+
+import structlog
+
+from bridge.asterisk.agi_header import Request
+from bridge.asterisk.agi_server import Handler
+from bridge.asterisk.channel_vars import Verdict, dial, stop
+from bridge.asterisk.records import parse_cause, parse_end, parse_pdd
+from bridge.calls.admit import Admissions, Admitted
+from bridge.calls.book import Book
+from bridge.calls.end import Endings
+from bridge.calls.ended import instant
+from bridge.calls.store import CallStore, SwitchCall
+from bridge.calls.token import Token, parse_token
+from bridge.config import Calls
+from bridge.errors import StoreUnavailable
+from bridge.routing.plan import Route
+from bridge.telephony.cause import Refuse, RefuseReason, classify, parse_tech_cause, refuse
+from bridge.telephony.number import mask
+
+ATTEMPT_ARGS: Final = 7
+UNAVAILABLE: Final = refuse(RefuseReason.unavailable)
+
+log = structlog.get_logger("agi")
+
+
+class AgiRoutes:
+    """The three routes. Each asks its room and puts the answer into the words of the dialplan."""
+
+    def __init__(
+        self,
+        admissions: Admissions,
+        endings: Endings,
+        store: CallStore,
+        rules: Calls,
+        book: Callable[[], Book],
+    ) -> None:
+        self._admissions, self._endings, self._store = admissions, endings, store
+        self._rules, self._book = rules, book
+
+    def handlers(self) -> Mapping[str, Handler]:
+        """By the path of the AGI URL."""
+        return {
+            "authorise": self.authorise,
+            "attempt-ended": self.attempt_ended,
+            "call-ended": self.call_ended,
+        }
+
+    async def authorise(self, request: Request) -> str | None:
+        """May this call be made? Arguments: the SIP Call-ID."""
+        env = request.env
+        asked = SwitchCall(
+            app=endpoint_of(env["agi_channel"]),
+            caller=env["agi_callerid"],
+            dialled=env["agi_dnid"],
+            channel=env["agi_channel"],
+            uniqueid=env["agi_uniqueid"],
+            sip_call_id=request.args[0][:128] if request.args else "",
+        )
+        seen = log.bind(sip_call_id=asked.sip_call_id, a=mask(asked.caller), b=mask(asked.dialled))
+        try:
+            verdict = await self._admissions.admit(asked, self._book())
+        except StoreUnavailable as error:
+            seen.error("call refused", reason="unavailable", error=str(error))
+            return stop(UNAVAILABLE.cause).text()
+        if isinstance(verdict, Refuse):
+            seen.info("call refused", reason=verdict.reason.value, detail=verdict.detail)
+            return stop(verdict.cause).text()
+        self._endings.remember(verdict.frozen)
+        seen.info("call admitted", call=str(verdict.frozen.call_id), trunk=verdict.frozen.routes[0].name)
+        return self._first(verdict).text()
+
+    async def attempt_ended(self, request: Request) -> str | None:
+        """What now? Arguments: token, limit, DIALSTATUS, HANGUPCAUSE, ringing and early media in ms, last SIP status."""
+        if len(request.args) < ATTEMPT_ARGS:
+            log.error("attempt-ended asked with too few arguments; is extensions.conf of this version?")
+            return stop(UNAVAILABLE.cause).text()
+        text, limit_s, dialstatus, cause, ring, progress, tech = request.args[:ATTEMPT_ARGS]
+        token = parse_token(text)
+        frozen = await self._endings.frozen(token.call_id) if token else None
+        route = frozen.route(token.attempt_no) if token and frozen else None
+        sip_code = parse_tech_cause(tech)
+        q850_cause = parse_cause(cause)
+        outcome = classify(dialstatus, q850_cause, sip_code)
+        if token is None or frozen is None or route is None:
+            return stop(outcome.cause, text if token else "").text()
+        next_no = token.attempt_no + 1
+        next_route = frozen.route(next_no) if outcome.retry and token.orphan is None else None
+        try:
+            going_on = await self._store.attempt_ended(
+                token.call_id,
+                token.attempt_no,
+                route,
+                outcome,
+                sip_code=sip_code,
+                q850_cause=q850_cause,
+                pdd_ms=parse_pdd(ring, progress),
+                next_route=next_route,
+                lease_s=self._lease_s(next_route, _milliseconds(limit_s)),
+            )
+        except StoreUnavailable as error:
+            log.error("attempt not recorded", call=str(token.call_id), error=str(error))
+            return stop(outcome.cause, text).text()
+        log.info("attempt ended", call=str(token.call_id), trunk=route.name, outcome=outcome.reason, sip=sip_code)
+        if next_route is None or not going_on:
+            return stop(outcome.cause, text).text()
+        return dial(
+            next_route.name,
+            frozen.b_number,
+            ring_s=next_route.ring_s,
+            limit_ms=_milliseconds(limit_s),
+            cause=outcome.cause,
+            call=str(replace(token, attempt_no=next_no)),
+            cli=request.env["agi_callerid"],
+        ).text()
+
+    async def call_ended(self, request: Request) -> None:
+        """The end of a call, when the hangup handler tells it over AGI. Argument: the journal line."""
+        fields = ",".join(request.args).split("|")
+        token = parse_token(fields[1]) if len(fields) > 1 else None
+        record = parse_end(token, fields[1:], "agi") if token else None
+        if token is None or record is None:
+            return
+        async with self._store.batch() as conn:
+            if token.orphan is not None:
+                await self._endings.adopt(conn, token, token.orphan, request.env["agi_uniqueid"], instant(record.answered_us or record.ended_us), self._book())
+            await self._endings.end(conn, [record], self._book())
+
+    def _first(self, admitted: Admitted) -> Verdict:
+        route = admitted.frozen.routes[0]
+        return dial(
+            route.name,
+            admitted.frozen.b_number,
+            ring_s=route.ring_s,
+            limit_ms=self._cut_ms(admitted.limit_ms),
+            cause=UNAVAILABLE.cause,
+            call=str(Token(admitted.frozen.call_id, 1)),
+            cli=admitted.cli,
+        )
+
+    def _cut_ms(self, limit_ms: int) -> int:
+        """When the switch must cut a call whose money lasts so long: a little before, never after."""
+        return max(limit_ms - self._rules.cut_margin_ms, 1)
+
+    def _lease_s(self, route: Route | None, limit_ms: int) -> int:
+        return (route.ring_s if route else 0) + limit_ms // 1000 + self._rules.lease_grace_s
+
+
+def endpoint_of(channel: str) -> str:
+    """The PJSIP endpoint of a channel: PJSIP/app1-0000002a -> app1."""
+    return channel.removeprefix("PJSIP/").rpartition("-")[0]
+
+
+def _milliseconds(seconds: str) -> int:
+    """"59.750" -> 59750, as our own answer wrote it; 1 for anything else, which cuts the call at once."""
+    whole, _, part = seconds.partition(".")
+    text = whole + part.ljust(3, "0")[:3]
+    return max(int(text), 1) if text.isascii() and text.isdigit() and len(text) < 12 else 1

@@ -1,0 +1,71 @@
+"""Every name the dialplan and the bridge share, and the one text that carries an answer.
+
+asterisk-conf/README.md is the contract; a test holds it, extensions.conf and this file together.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Final
+
+ANSWER: Final = "BRIDGE"  # set by every AGI route that answers; cut apart by the dialplan
+
+# The fields of the answer, in order, as Set(ARRAY(…)=${BRIDGE}) names them.
+VERDICT: Final = "BRIDGE_VERDICT"  # dial or stop
+DIAL: Final = "BRIDGE_DIAL"  # PJSIP/<number>@<trunk>
+RING_S: Final = "BRIDGE_RING_S"
+LIMIT_S: Final = "BRIDGE_LIMIT_S"  # from answer to the cut, seconds with three decimals
+CAUSE: Final = "BRIDGE_CAUSE"  # Q.850, for Hangup() when the verdict is stop
+CALL: Final = "BRIDGE_CALL"  # <call id>.<attempt>, and what the failsafe adds
+CLI: Final = "BRIDGE_CLI"  # the A-number as the B-party may see it
+FIELDS: Final = (VERDICT, DIAL, RING_S, LIMIT_S, CAUSE, CALL, CLI)
+
+SIP: Final = "BRIDGE_SIP"  # "SIP 503 Service Unavailable" of the attempt that failed
+END: Final = "BRIDGE_END"  # the journal line of the end
+
+GLOBALS: Final = ("AGI", "JOURNAL", "CALL_ENDED", "EMERGENCY_TRUNK", "FAILSAFE", "FAILSAFE_MAX")
+
+ROUTES: Final = ("authorise", "attempt-ended", "call-ended")
+
+_SAFE: Final = re.compile(r"[A-Za-z0-9+@/._:-]*", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The bridge's answer to the dialplan. Built only from digits, names of ours and numbers.
+
+    ring_s     seconds one attempt may ring
+    limit_ms   talk time until the switch cuts the call
+    cause      Q.850 for Hangup() when nothing more is dialled
+    call       the token that every record of the switch carries back
+    """
+
+    verdict: str
+    cause: int
+    dial: str = ""
+    ring_s: int = 0
+    limit_ms: int = 0
+    call: str = ""
+    cli: str = ""
+
+    def text(self) -> str:
+        """The value of BRIDGE. ValueError when a field holds what could leave its place."""
+        limit_s = f"{self.limit_ms // 1000}.{self.limit_ms % 1000:03d}"
+        fields = (self.verdict, self.dial, str(self.ring_s), limit_s, str(self.cause), self.call, self.cli)
+        for field in fields:
+            if not _SAFE.fullmatch(field):
+                raise ValueError("an answer field holds a character that is not allowed in a dial string")
+        return ",".join(fields)
+
+
+def dial(
+    trunk: str, number: str, *, ring_s: int, limit_ms: int, cause: int, call: str, cli: str
+) -> Verdict:
+    """Try `number` on `trunk`; hang up with `cause` should nothing come of it."""
+    return Verdict("dial", cause, f"PJSIP/{number}@{trunk}", ring_s, limit_ms, call, cli)
+
+
+def stop(cause: int, call: str = "") -> Verdict:
+    """Dial no more and hang up."""
+    return Verdict("stop", cause, call=call)

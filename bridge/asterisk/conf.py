@@ -1,0 +1,167 @@
+"""The generated half of the switch's configuration: rendered from settings and database, checked, put in place whole."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from bridge.asterisk.channel_vars import GLOBALS
+from bridge.config import Settings
+from bridge.errors import ConfigError
+from bridge.resources import ASTERISK_CONF
+from bridge.routing.store import App, TrunkPeer
+
+FOLDER: Final = "callbridge"  # below the switch's configuration; nothing outside it is ever written
+JOURNAL: Final = "journal"
+CDR_FILE: Final = "callbridge.csv"
+# The modules an operator must reload for a generated file to count.
+RELOADS: Final = ("pbx_config", "res_pjsip")
+
+# Asterisk calls it an error when one of these is absent, and a folder of our own has nothing else in it.
+_DEFAULTS: Final = ("acl.conf", "ccss.conf", "cel.conf", "features.conf", "pjproject.conf", "stasis.conf", "udptl.conf")
+_INDICATIONS: Final = (
+    "[general]\ncountry = de\n\n[de]\ndescription = Germany\nringcadence = 1000,4000\n"
+    "dial = 425\nbusy = 425/480,0/480\nring = 425/1000,0/4000\ncongestion = 425/240,0/240\n"
+)
+
+_VALUE: Final = re.compile(r"[!-:<-~ ]*", re.ASCII)  # printable; a semicolon would begin a comment
+_HEAD: Final = "; Written by `callbridge conf render`. Changes here are lost.\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Something that would keep the switch from working: what, and what to do."""
+
+    what: str
+    fix: str
+
+
+def render(settings: Settings, trunks: Iterable[TrunkPeer], apps: Iterable[App]) -> dict[str, str]:
+    """The generated files by name.
+
+    raises   ConfigError: a value cannot stand in a configuration file
+    """
+    files = {
+        "globals.conf": _globals(settings),
+        "manager.conf": _manager(settings),
+        "pjsip.conf": _pjsip(settings, trunks, apps),
+    }
+    for name, text in files.items():
+        for number, line in enumerate(text.splitlines(), 1):
+            if not line.startswith(";") and not _VALUE.fullmatch(line):
+                raise ConfigError(
+                    f"{FOLDER}/{name}", f"line {number} would hold a control character or a semicolon", "Rename it."
+                )
+    return {name: _HEAD + text for name, text in files.items()}
+
+
+def write(conf_dir: Path, files: Mapping[str, str]) -> list[str]:
+    """Put generated files in place, each by rename, and only those that changed. Returns their names."""
+    folder = conf_dir / FOLDER
+    folder.mkdir(mode=0o750, parents=True, exist_ok=True)
+    changed = []
+    for name, text in files.items():
+        target = folder / name
+        if target.exists() and target.read_text() == text:
+            continue
+        part = folder / f".{name}.part"
+        part.write_text(text)
+        part.chmod(0o640)  # secrets stand in some
+        os.replace(part, target)
+        changed.append(name)
+    return changed
+
+
+def check(settings: Settings, conf_dir: Path) -> list[Problem]:
+    """What is missing before calls can be made with the switch configured in conf_dir."""
+    found: list[Problem] = []
+    if not settings.switch.emergency_trunk:
+        fix = "Set switch.emergency_trunk to the name of a trunk that takes 110 and 112 (TKG §164)."
+        found.append(Problem("emergency calls have no trunk", fix))
+    for name in ("globals.conf", "manager.conf", "pjsip.conf"):
+        if not (conf_dir / FOLDER / name).is_file():
+            found.append(Problem(f"{FOLDER}/{name} is missing", "Run `callbridge conf render`."))
+    for name, wanted in _includes():
+        path = conf_dir / name
+        text = path.read_text(errors="replace") if path.is_file() else ""
+        if wanted not in text:
+            found.append(Problem(f"{path} lacks {wanted!r}", f"Include or copy asterisk-conf/{name} of this version."))
+    if not settings.switch.record_dir.is_dir():
+        fix = "Create it, writable by Asterisk's user and readable by the bridge's."
+        found.append(Problem(f"switch.record_dir {settings.switch.record_dir} does not exist", fix))
+    elif not os.access(settings.switch.record_dir, os.R_OK | os.X_OK):
+        found.append(Problem(f"{settings.switch.record_dir} cannot be read", "Add the bridge's user to its group."))
+    return found
+
+
+def install(conf_dir: Path) -> None:
+    """Copy the literal files into an empty configuration folder, as the sandbox does. An operator's own are not touched."""
+    conf_dir.mkdir(parents=True, exist_ok=True)
+    for source in sorted(ASTERISK_CONF.glob("*.conf")):
+        (conf_dir / source.name).write_text(source.read_text())
+    for name in _DEFAULTS:
+        (conf_dir / name).write_text("; defaults\n")
+    (conf_dir / "indications.conf").write_text(_INDICATIONS)
+
+
+def _includes() -> list[tuple[str, str]]:
+    return [
+        ("extensions.conf", f'#include "{FOLDER}/globals.conf"'),
+        ("extensions.conf", "[call-ended]"),
+        ("pjsip.conf", f'#include "{FOLDER}/pjsip.conf"'),
+        ("pjsip.conf", "[trunk](!)"),
+        ("manager.conf", f'#include "{FOLDER}/manager.conf"'),
+        ("cdr_custom.conf", CDR_FILE),
+        ("cdr.conf", "endbeforehexten"),
+    ]
+
+
+def _globals(settings: Settings) -> str:
+    failsafe = settings.failsafe
+    values = (
+        f"agi://{settings.agi.host}:{settings.agi.port}",
+        str(settings.switch.record_dir / JOURNAL),
+        settings.switch.call_ended,
+        settings.switch.emergency_trunk,
+        f"{failsafe.program},{failsafe.snapshot},{failsafe.key_file}",
+        str(failsafe.concurrent_max),
+    )
+    lines = [f"{name} = {value}" for name, value in zip(GLOBALS, values, strict=True)]
+    return "\n".join(["[globals]", *lines, ""])
+
+
+def _manager(settings: Settings) -> str:
+    ami = settings.ami
+    secret = ami.secret.get_secret_value()
+    if len(secret) < 16:
+        raise ConfigError("ami.secret", "is shorter than 16 characters", "Set one, e.g. from `openssl rand -hex 24`.")
+    return (
+        f"port = {ami.port}\nbindaddr = {ami.host}\n\n[{ami.username}]\nsecret = {secret}\n"
+        "deny = 0.0.0.0/0.0.0.0\npermit = 127.0.0.1/255.255.255.255\n"
+        "read = system\nwrite = system,call,config,reporting,originate\nwritetimeout = 1000\n"
+    )
+
+
+def _pjsip(settings: Settings, trunks: Iterable[TrunkPeer], apps: Iterable[App]) -> str:
+    parts = [
+        f"[udp]\ntype = transport\nprotocol = udp\nbind = {settings.switch.sip_host}:{settings.switch.sip_port}\n"
+    ]
+    for peer in trunks:
+        name = peer.trunk.name
+        parts.append(
+            f"[{name}](trunk)\naors = {name}\n\n[{name}](trunk-aor)\ncontact = sip:{peer.host}:{peer.port}\n"
+        )
+    for app in apps:
+        if app.sip_secret is None:
+            parts.append(f"[{app.name}](app)\n")
+        else:
+            parts.append(
+                f"[{app.name}](app)\nauth = {app.name}\n\n[{app.name}](app-auth)\n"
+                f"username = {app.name}\npassword = {app.sip_secret}\n"
+            )
+        parts.append(f"[{app.name}]\ntype = identify\nendpoint = {app.name}\nmatch = {app.sip_host}\n")
+    return "\n".join(parts)

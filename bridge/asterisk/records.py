@@ -1,0 +1,134 @@
+"""The lines a switch writes down: the journal of the dialplan and the CDR file. Pure; a bad line is None, not an error.
+
+Journal   answered|<token>|<epoch>|<ring ms>|<progress ms>
+          ended|<token>|<answer>|<end>|<now>|<DIALSTATUS>|<cause>|<hang-up source>|<channel>|<ring ms>|<progress ms>|<dialled ms>|<talk ms>
+CDR       "<token>","<uniqueid>","<start>","<answer>","<end>","<disposition>","<channel>","<dst channel>","<src>","<dst>"
+Times are seconds since 1970 with six decimals; 0.000000 is "never".
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+from dataclasses import dataclass
+from typing import Final
+
+from bridge.calls.ended import EndRecord
+from bridge.calls.token import Token, parse_token
+
+_TIME: Final = re.compile(r"([0-9]{1,12})\.([0-9]{6})", re.ASCII)
+_CAUSE_MAX: Final = 127
+EMERGENCY: Final = "emergency"  # CDR(bridge) of a call that never asked the bridge
+
+
+@dataclass(frozen=True, slots=True)
+class AnsweredLine:
+    token: Token
+    answered_us: int
+    pdd_ms: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class EndedLine:
+    """`channel` is the caller's; its unique id is not in the journal, so an orphan takes the token's."""
+
+    token: Token
+    record: EndRecord
+
+
+@dataclass(frozen=True, slots=True)
+class CdrLine:
+    """One leg by the switch's own account. token is None for calls that are none of ours, emergencies among them."""
+
+    token: Token | None
+    mark: str
+    uniqueid: str
+    started_us: int
+    answered_us: int
+    ended_us: int
+    src: str
+    dst: str
+
+
+def parse_journal(line: str) -> AnsweredLine | EndedLine | None:
+    """One line of the journal, or None when it is none."""
+    fields = line.split("|")
+    token = parse_token(fields[1]) if len(fields) > 1 else None
+    if token is None:
+        return None
+    match fields:
+        case ["answered", _, at, ring, progress]:
+            answered_us = _micros(at)
+            return AnsweredLine(token, answered_us, parse_pdd(ring, progress)) if answered_us else None
+        case ["ended", *rest]:
+            record = parse_end(token, rest, "journal")
+            return EndedLine(token, record) if record else None
+    return None
+
+
+def parse_end(token: Token, rest: list[str], source: str) -> EndRecord | None:
+    """The fields after `ended`: token, answer, end, now, DIALSTATUS, cause, hang-up source, channel, then milliseconds:
+    ringing and early media since Dial() began, the whole of Dial(), talk.
+    """
+    if len(rest) != 12:
+        return None
+    _, answer, end, now, dialstatus, cause, released_by, channel, ring, progress, dialled, talk = rest
+    answered_us, ended_us = _micros(answer), _micros(end) or _micros(now)
+    if answered_us is None or not ended_us:
+        return None
+    return EndRecord(
+        call_id=token.call_id,
+        attempt_no=token.attempt_no if dialstatus or answered_us else None,
+        answered_us=answered_us,
+        ended_us=ended_us,
+        source=source,
+        dialstatus=dialstatus[:20],
+        q850_cause=parse_cause(cause),
+        release_party=_release_party(released_by, channel),
+        pdd_ms=parse_pdd(ring, progress) if ring or progress else _until_answer(dialled, talk),
+    )
+
+
+def parse_cdr(line: str) -> CdrLine | None:
+    """One line of the CDR file, or None when it is none."""
+    try:
+        fields = next(csv.reader([line], strict=True))
+        mark, uniqueid, start, answer, end, _, _, _, src, dst = fields
+    except (csv.Error, StopIteration, ValueError):
+        return None
+    started_us, answered_us, ended_us = _micros(start), _micros(answer), _micros(end)
+    if started_us is None or answered_us is None or not ended_us:
+        return None
+    return CdrLine(parse_token(mark), mark, uniqueid, started_us, answered_us, ended_us, src, dst)
+
+
+def _micros(text: str) -> int | None:
+    if not text:
+        return 0
+    found = _TIME.fullmatch(text)
+    return int(found[1]) * 1_000_000 + int(found[2]) if found else None
+
+
+def parse_cause(text: str) -> int | None:
+    """A Q.850 cause as the switch writes it; 0 and "" are none."""
+    cause = int(text) if text.isascii() and text.isdigit() and len(text) < 4 else 0
+    return cause if 1 <= cause <= _CAUSE_MAX else None
+
+
+def parse_pdd(*ms: str) -> int | None:
+    """Ringing or early media, whichever came first."""
+    found = [int(one) for one in ms if one.isascii() and one.isdigit() and len(one) < 9]
+    return min(found, default=None)
+
+
+def _until_answer(dialled: str, talk: str) -> int | None:
+    """Where nothing rang first, the answer ends the caller's wait."""
+    whole, talked = parse_pdd(dialled), parse_pdd(talk)
+    return whole - talked if whole is not None and talked is not None and whole >= talked else None
+
+
+def _release_party(source: str, channel: str) -> str:
+    """CHANNEL(hangupsource) names the channel that hung up, or a part of the switch, or nothing when time ran out."""
+    if source == channel:
+        return "caller"
+    return "callee" if source.startswith("PJSIP/") else "bridge"

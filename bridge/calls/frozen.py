@@ -1,0 +1,37 @@
+"""What a call was admitted on and is billed by, whatever the decks say later."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from bridge.rating.deck import Rate
+from bridge.routing.plan import Route
+
+
+@dataclass(frozen=True, slots=True)
+class Frozen:
+    """Sell rate and routes of one call; attempt n uses routes[n - 1]."""
+
+    call_id: UUID
+    sell: Rate
+    routes: tuple[Route, ...]
+    b_number: str
+
+    def route(self, attempt_no: int) -> Route | None:
+        """The route of an attempt, or None past the last."""
+        return self.routes[attempt_no - 1] if 0 < attempt_no <= len(self.routes) else None
+
+
+def thaw(call_id: UUID, sell: str, routes: str, b_number: str) -> Frozen:
+    """From the call's row."""
+    kept: Mapping[str, Any] = json.loads(routes)
+    return Frozen(
+        call_id,
+        Rate.from_json(json.loads(sell)),
+        tuple(Route(**{**route, "buy": Rate.from_json(route["buy"])}) for route in kept["routes"]),
+        b_number,
+    )

@@ -1,0 +1,270 @@
+"""Calls in the database."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+
+from bridge import queries
+from bridge.calls.ended import Ended
+from bridge.calls.frozen import Frozen, thaw
+from bridge.database import Connection, connection, transaction
+from bridge.rating.deck import Rate
+from bridge.routing.plan import Route, RoutePlan
+from bridge.telephony.cause import Outcome, Refuse
+
+PARTITION_MONTHS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class SwitchCall:
+    """A call as the switch presents it. `caller` and `dialled` come from a stranger."""
+
+    app: str
+    caller: str
+    dialled: str
+    channel: str
+    uniqueid: str
+    sip_call_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """What is known of the subscriber who calls. `live` is counted only where there is a cap."""
+
+    subscriber_id: UUID
+    account_id: UUID
+    plan_id: str
+    subscriber_state: str
+    account_state: str
+    currency: str
+    available_micro: int
+    call_cap: int | None
+    allowed: bool
+    live: int
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What the atomic admission said: ok, no_credit, too_many_calls or trunk_full."""
+
+    status: str
+    call_id: UUID
+    available_micro: int
+
+
+class Session:
+    """One connection for the two round trips of an admission."""
+
+    def __init__(self, conn: Connection, switch_id: UUID) -> None:
+        self._conn, self._switch_id = conn, switch_id
+
+    async def caller(self, app: str, a_number: str) -> Caller | None:
+        """The subscriber of an app with this number."""
+        row = await queries.calls.caller.one(self._conn, app=app, a_number=a_number)
+        if row is None:
+            return None
+        return Caller(
+            subscriber_id=row["subscriber_id"],
+            account_id=row["account_id"],
+            plan_id=str(row["plan_id"]),
+            subscriber_state=row["subscriber_state"],
+            account_state=row["account_state"],
+            currency=row["currency"],
+            available_micro=row["available_micro"],
+            call_cap=row["call_cap"],
+            allowed=row["allowed"],
+            live=row["live"],
+        )
+
+    async def trunks_live(self) -> dict[str, int]:
+        """Calls now on each trunk that has a capacity."""
+        return {str(row["trunk_id"]): row["live"] for row in await queries.calls.trunks_live.all(self._conn)}
+
+    async def admit(
+        self,
+        asked: SwitchCall,
+        caller: Caller,
+        a_number: str,
+        b_number: str,
+        sell: Rate,
+        routes: RoutePlan,
+        *,
+        trunk_cap: int | None,
+        hold_micro: int,
+        limit_ms: int,
+        lease_s: int,
+    ) -> Written:
+        """Write call, lease and hold, or nothing."""
+        row = await queries.calls.admit.one(
+            self._conn,
+            switch_id=self._switch_id,
+            uniqueid=asked.uniqueid,
+            sip_call_id=asked.sip_call_id,
+            channel=asked.channel,
+            subscriber_id=caller.subscriber_id,
+            account_id=caller.account_id,
+            a_number=a_number,
+            dialled=asked.dialled,
+            b_number=b_number,
+            sell=compact(sell.to_json()),
+            routes=compact(routes.to_json()),
+            trunk_id=routes.routes[0].trunk_id,
+            trunk_cap=trunk_cap,
+            hold_micro=hold_micro,
+            currency=sell.currency,
+            limit_ms=limit_ms,
+            lease_s=lease_s,
+        )
+        return Written(row["status"], row["call_id"], row["available_micro"] or 0)
+
+    async def refuse(
+        self, asked: SwitchCall, caller: Caller | None, b_number: str | None, refused: Refuse
+    ) -> None:
+        """Record a refusal. What a stranger sent is kept short, and free of what text columns cannot hold."""
+        await queries.calls.refuse.run(
+            self._conn,
+            switch_id=self._switch_id,
+            uniqueid=asked.uniqueid,
+            sip_call_id=_kept(asked.sip_call_id),
+            subscriber_id=caller.subscriber_id if caller else None,
+            account_id=caller.account_id if caller else None,
+            a_number=_kept(asked.caller),
+            dialled=_kept(asked.dialled),
+            b_number=b_number,
+            reason=refused.reason.value,
+            q850_cause=refused.cause,
+        )
+
+
+class CallStore:
+    """Calls of one switch."""
+
+    def __init__(self, pool: asyncpg.Pool, switch_id: UUID) -> None:
+        self._pool, self.switch_id = pool, switch_id
+
+    @asynccontextmanager
+    async def session(self) -> AsyncIterator[Session]:
+        async with connection(self._pool) as conn:
+            yield Session(conn, self.switch_id)
+
+    @asynccontextmanager
+    async def batch(self) -> AsyncIterator[Connection]:
+        """A transaction in which records of the switch are used and its file position is moved."""
+        async with transaction(self._pool) as conn:
+            yield conn
+
+    async def frozen(self, call_ids: Sequence[UUID], conn: Connection | None = None) -> dict[UUID, Frozen]:
+        """What calls were admitted on; unknown and refused ones are missing."""
+        if conn is None:
+            async with connection(self._pool) as own:
+                return await self.frozen(call_ids, own)
+        rows = await queries.calls.frozen.all(conn, call_ids=call_ids)
+        return {
+            row["call_id"]: thaw(row["call_id"], row["sell"], row["routes"], row["b_number"])
+            for row in rows
+            if row["sell"] is not None
+        }
+
+    async def attempt_ended(
+        self,
+        call_id: UUID,
+        attempt_no: int,
+        route: Route,
+        outcome: Outcome,
+        *,
+        sip_code: int | None,
+        q850_cause: int | None,
+        pdd_ms: int | None,
+        next_route: Route | None,
+        lease_s: int,
+    ) -> bool:
+        """Keep a failed attempt and move the lease on. False when the call has ended; a repeat changes nothing."""
+        async with connection(self._pool) as conn:
+            said = await queries.calls.attempt_ended.value(
+                conn,
+                call_id=call_id,
+                attempt_no=attempt_no,
+                trunk_id=route.trunk_id,
+                outcome=outcome.reason,
+                fault=outcome.fault.value,
+                sip_code=sip_code,
+                q850_cause=q850_cause,
+                pdd_ms=pdd_ms,
+                currency=route.buy.currency,
+                buy=compact(route.buy.to_json()),
+                next_trunk_id=next_route.trunk_id if next_route else None,
+                lease_s=lease_s,
+            )
+            return bool(said == "ok")
+
+    async def answered(
+        self, conn: Connection, rows: Iterable[tuple[UUID, datetime, int | None]], *, lead_s: float, grace_s: int
+    ) -> None:
+        """Note answers: (call, instant, PDD in ms). The first note of a call stands."""
+        call_ids, ats, pdds = zip(*rows, strict=True)
+        await queries.calls.answered.run(
+            conn, call_ids=call_ids, answered_ats=ats, pdd_mss=pdds, lead_s=lead_s, grace_s=float(grace_s)
+        )
+
+    async def end(self, conn: Connection, ended: Sequence[Ended]) -> dict[UUID, tuple[int, int]]:
+        """End calls, each once. Returns (charged, written off) in micro-units of those that were ended here."""
+        rows = await queries.calls.end.all(conn, ended=[one.row() for one in ended])
+        return {row["ended_call_id"]: (row["charged_micro"], row["written_off_micro"]) for row in rows}
+
+    async def due_for_extension(self) -> list[Mapping[str, Any]]:
+        async with connection(self._pool) as conn:
+            return await queries.calls.due_for_extension.all(conn, switch_id=self.switch_id)
+
+    async def extend(
+        self, call_id: UUID, *, held_micro: int, limit_ms: int, extend_at: datetime, expires_at: datetime
+    ) -> tuple[str, int]:
+        """Raise a hold to new totals. Returns the status (ok, no_credit, gone) and what is available beyond the hold."""
+        async with connection(self._pool) as conn:
+            row = await queries.calls.extend.one(
+                conn,
+                call_id=call_id,
+                held_micro=held_micro,
+                limit_ms=limit_ms,
+                extend_at=extend_at,
+                expires_at=expires_at,
+            )
+            return row["status"], row["available_micro"] or 0
+
+    async def ask_again(self, call_id: UUID, later_s: float) -> None:
+        async with connection(self._pool) as conn:
+            await queries.calls.ask_again.run(conn, call_id=call_id, later_s=later_s)
+
+    async def leases(self) -> list[Mapping[str, Any]]:
+        """Calls of this switch that may still be running."""
+        async with connection(self._pool) as conn:
+            return await queries.calls.leases.all(conn, switch_id=self.switch_id)
+
+    async def endings(self, conn: Connection, call_ids: Sequence[UUID]) -> dict[UUID, Mapping[str, Any]]:
+        rows = await queries.calls.endings.all(conn, call_ids=call_ids)
+        return {row["call_id"]: row for row in rows}
+
+    async def disagree(self, conn: Connection, call_id: UUID, kind: str, detail: Mapping[str, Any]) -> None:
+        """Record that two witnesses of one call differ; the first record of a kind stands."""
+        await queries.calls.disagree.run(conn, call_id=call_id, kind=kind, detail=compact(detail))
+
+    async def ensure_partitions(self) -> int:
+        """Make the months that are missing. Returns how many were."""
+        async with connection(self._pool) as conn:
+            return int(await queries.switch.partitions.value(conn, months=PARTITION_MONTHS))
+
+
+def compact(value: Mapping[str, Any]) -> str:
+    """JSON without spaces: it is written with every call."""
+    return json.dumps(value, separators=(",", ":"))
+
+
+def _kept(text: str) -> str:
+    return text[:64].encode("ascii", "replace").decode().replace("\0", "?")

@@ -1,0 +1,178 @@
+"""The command line: thin, one function a command. Errors say what to do and exit with 2 (yours) or 1 (ours)."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+from uuid import UUID
+
+import typer
+
+from bridge import config
+from bridge.config import Settings
+from bridge.errors import BridgeError, ConfigError
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
+ConfigFile = Annotated[Path | None, typer.Option("--config", "-c", help="callbridge.toml")]
+
+app = typer.Typer(name="callbridge", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+conf_app = typer.Typer(help="The switch's configuration.", no_args_is_help=True)
+app.add_typer(conf_app, name="conf")
+
+
+def main() -> None:
+    """The entry point. What we raise on purpose ends as one line, never as a traceback."""
+    try:
+        app()
+    except ConfigError as error:
+        print(f"callbridge: {error}", file=sys.stderr)
+        sys.exit(2)
+    except BridgeError as error:
+        print(f"callbridge: {error}", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _settings(path: Path | None) -> Settings:
+    from bridge.observe import log
+
+    settings = config.load(path)
+    log.configure(settings.log)
+    return settings
+
+
+def _with_database(settings: Settings, work: Callable[[Any], Any]) -> Any:
+    from bridge.database import connect
+
+    async def run() -> Any:
+        async with connect(config.require_dsn(settings)) as conn:
+            return await work(conn)
+
+    return asyncio.run(run())
+
+
+@app.command()
+def serve(
+    workers: Annotated[int, typer.Option(min=1, max=64, help="Processes behind the same ports.")] = 1,
+    config_file: ConfigFile = None,
+) -> None:
+    """Take calls: AGI server, API, and the keeper of the switch."""
+    from bridge.serve import serve as run
+
+    run(_settings(config_file), workers)
+
+
+@app.command(hidden=True)
+def worker(config_file: ConfigFile = None) -> None:
+    """One worker of `serve --workers N`."""
+    import uvloop
+
+    from bridge.app import serve_one
+
+    uvloop.run(serve_one(_settings(config_file)))
+
+
+@app.command()
+def migrate(config_file: ConfigFile = None) -> None:
+    """Bring the database up to date."""
+    from bridge.migrate import migrate as run
+
+    applied = _with_database(_settings(config_file), run)
+    print("\n".join(f"applied {name}" for name in applied) or "the database is up to date")
+
+
+@conf_app.command("render")
+def conf_render(config_file: ConfigFile = None) -> None:
+    """Write callbridge/*.conf from settings and database. Only files that changed are replaced."""
+    from bridge.asterisk import conf
+    from bridge.asterisk.conf_store import rendered
+
+    settings = _settings(config_file)
+    files = _with_database(settings, lambda conn: rendered(conn, settings))
+    changed = conf.write(settings.switch.conf_dir, files)
+    for name in changed:
+        print(f"wrote {settings.switch.conf_dir / conf.FOLDER / name}")
+    print(f"reload: {', '.join(conf.RELOADS)}" if changed else "nothing changed")
+
+
+@conf_app.command("check")
+def conf_check(config_file: ConfigFile = None, as_json: Json = False) -> None:
+    """Say what is missing before calls can be made. Exit 1 when something is."""
+    from bridge.asterisk import conf
+
+    settings = _settings(config_file)
+    problems = conf.check(settings, settings.switch.conf_dir)
+    if as_json:
+        print(json.dumps([{"problem": one.what, "fix": one.fix} for one in problems]))
+    else:
+        print("\n".join(f"{one.what}. {one.fix}" for one in problems) or "ready for calls")
+    raise typer.Exit(1 if problems else 0)
+
+
+@app.command()
+def call(call_id: UUID, config_file: ConfigFile = None, as_json: Json = False) -> None:
+    """Tell the story of one call."""
+    from bridge.calls.story import story
+    from bridge.telling import tell
+
+    told = _with_database(_settings(config_file), lambda conn: story(conn, call_id))
+    print(json.dumps(told) if as_json else tell(told))
+
+
+@app.command()
+def audit(config_file: ConfigFile = None, as_json: Json = False) -> None:
+    """Prove the invariants of the books. Exit 1 and the offending ids when one is broken."""
+    from bridge.calls.audit import audit as run
+    from bridge.telling import tell_audit
+
+    findings = _with_database(_settings(config_file), run)
+    print(json.dumps(findings) if as_json else tell_audit(findings))
+    raise typer.Exit(1 if any(findings.values()) else 0)
+
+
+@app.command()
+def demo(
+    as_json: Json = False,
+    keep: Annotated[bool, typer.Option(help="Leave the demo's files behind and say where.")] = False,
+) -> None:
+    """Set everything up on this machine, make one call, tell its story."""
+    from bridge.sandbox.demo import run
+    from bridge.telling import tell
+
+    told = run(keep=keep)
+    print(json.dumps(told) if as_json else tell(told))
+
+
+@app.command()
+def up() -> None:
+    """Keep the whole house running on this machine until `callbridge down` or Ctrl-C."""
+    from bridge.sandbox.up import up as run
+
+    run()
+
+
+@app.command()
+def down() -> None:
+    """End what `callbridge up` started."""
+    from bridge.sandbox.up import down as run
+
+    print(run())
+
+
+@app.command()
+def bench(
+    names: Annotated[list[str] | None, typer.Argument(help="Figures to measure; all when none is named.")] = None,
+    as_json: Json = False,
+    smoke: Annotated[bool, typer.Option(help="Seconds instead of minutes; the numbers mean nothing.")] = False,
+) -> None:
+    """Measure this machine, each figure against its baseline in the same run."""
+    from bridge.sandbox.bench import run
+    from bridge.telling import tell_figure
+
+    for figure in run(names or [], smoke=smoke):
+        print(json.dumps(figure) if as_json else tell_figure(figure), flush=True)

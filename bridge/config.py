@@ -1,0 +1,155 @@
+"""Frozen settings: defaults < callbridge.toml < CALLBRIDGE__SECTION__KEY in the environment. Unknown keys are refused."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+
+from bridge.errors import ConfigError
+
+Port = Annotated[int, Field(ge=1, le=65535)]
+ENV_PREFIX = "CALLBRIDGE__"
+
+
+class Section(BaseModel):
+    """A group of settings that never changes after start."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Database(Section):
+    dsn: SecretStr = SecretStr("")  # postgresql://user:password@host:port/name ; needed by everything but `conf`
+    pool_max: int = Field(10, ge=1, le=100)  # connections a worker
+    statement_timeout_s: float = Field(2.0, gt=0, le=60)  # a caller waits no longer than this for one statement
+
+
+class Agi(Section):
+    host: str = "127.0.0.1"
+    port: Port = 4573
+    deadline_s: float = Field(2.0, gt=0, le=10)  # from accept to answer
+    sessions_max: int = Field(2000, ge=1)  # at the same time in one worker; more are refused at once
+
+
+class Ami(Section):
+    host: str = "127.0.0.1"
+    port: Port = 5038
+    username: str = "callbridge"
+    secret: SecretStr = SecretStr("")
+
+
+class Api(Section):
+    host: str = "127.0.0.1"
+    port: Port = 8080
+
+
+class Switch(Section):
+    name: str = Field("switch1", pattern=r"^[a-z][a-z0-9_-]{0,30}$")  # Asterisk's systemname
+    asterisk: str = ""  # the program; empty: on PATH
+    conf_dir: Path = Path("/etc/asterisk")  # where `conf render` writes callbridge/*.conf
+    record_dir: Path = Path("/var/log/asterisk/cdr-custom")  # the journal and the CDR file are written here
+    sip_host: str = "127.0.0.1"
+    sip_port: Port = 5060
+    call_ended: Literal["journal", "agi"] = "journal"  # how the end of a call comes first; the CDR file is the witness
+    emergency_trunk: str = ""  # name of the trunk for 110 and 112; `conf check` fails loudly without one
+
+
+class Calls(Section):
+    home_region: str = Field("DE", pattern=r"^[A-Z]{2}$")  # for numbers dialled without a country code
+    slice_s: int = Field(120, ge=2, le=3600)  # talk time a hold pays for at first, and each extension adds
+    slice_lead_s: float = Field(15.0, ge=0.5)  # an extension is asked for this long before the slice ends
+    cut_margin_ms: int = Field(250, ge=50, le=900)  # the switch cuts this much before the money ends, never after
+    talk_s_max: int = Field(4 * 3600, ge=60)  # no call is longer
+    attempts_max: int = Field(3, ge=1, le=10)
+    lease_grace_s: int = Field(60, ge=1)  # a lease outlives the latest possible end of its call by this
+    witness_s: float = Field(5.0, gt=0)  # the CDR file is heard this long after the call's end
+
+
+class Failsafe(Section):
+    snapshot: Path = Path("/var/lib/callbridge/failsafe.json")
+    key_file: Path = Path("/var/lib/callbridge/failsafe.key")  # signs the snapshot; made when missing
+    program: str = "callbridge-failsafe"  # in Asterisk's astagidir, or its whole path
+    refresh_s: float = Field(30.0, gt=0)
+    age_s_max: int = Field(24 * 3600, ge=60)  # an older snapshot is not used
+    limit_s: int = Field(600, ge=10)  # hard limit of a call admitted without the bridge
+    concurrent_max: int = Field(20, ge=1)  # each costs the switch a fork
+
+
+class Log(Section):
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["json", "text"] = "json"
+
+
+class Settings(Section):
+    """The whole configuration of one bridge and its one switch."""
+
+    database: Database = Database()
+    agi: Agi = Agi()
+    ami: Ami = Ami()
+    api: Api = Api()
+    switch: Switch = Switch()
+    calls: Calls = Calls()
+    failsafe: Failsafe = Failsafe()
+    log: Log = Log()
+
+
+def load(path: Path | None = None, environ: Mapping[str, str] | None = None) -> Settings:
+    """Read the settings.
+
+    path      the TOML file; None: $CALLBRIDGE_CONFIG, else ./callbridge.toml if it is there
+    raises    ConfigError naming the key (as `section.key`) and the fix
+    """
+    environ = os.environ if environ is None else environ
+    named = path or (Path(environ["CALLBRIDGE_CONFIG"]) if environ.get("CALLBRIDGE_CONFIG") else None)
+    values = _read_toml(named or Path("callbridge.toml"), must_exist=named is not None)
+    for name, text in environ.items():
+        if name.startswith(ENV_PREFIX):
+            section, _, key = name.removeprefix(ENV_PREFIX).lower().partition("__")
+            branch = values.setdefault(section, {})
+            if not key or not isinstance(branch, dict):
+                raise ConfigError(name, "is no setting", f"Write {ENV_PREFIX}SECTION__KEY, e.g. {ENV_PREFIX}API__PORT.")
+            branch[key] = text
+    try:
+        return Settings.model_validate(values)
+    except ValidationError as error:
+        raise _as_config_error(error) from None
+
+
+def require_dsn(settings: Settings) -> str:
+    """The database address, or a ConfigError that says how to give one."""
+    dsn = settings.database.dsn.get_secret_value()
+    if not dsn:
+        raise ConfigError(
+            "database.dsn",
+            "is empty",
+            f"Set it in callbridge.toml or as {ENV_PREFIX}DATABASE__DSN=postgresql://user:password@host/name.",
+        )
+    return dsn
+
+
+def _read_toml(path: Path, *, must_exist: bool) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text())
+    except FileNotFoundError:
+        if must_exist:
+            raise ConfigError(str(path), "does not exist", "Give the path of a callbridge.toml.") from None
+        return {}
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+        raise ConfigError(str(path), f"cannot be read ({error})", "Correct the file; see docs/operators.md.") from None
+
+
+def _as_config_error(error: ValidationError) -> ConfigError:
+    first = error.errors(include_input=False, include_url=False)[0]
+    key = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        model: type[BaseModel] = Settings
+        for part in first["loc"][:-1]:
+            inner = model.model_fields[str(part)].annotation
+            if isinstance(inner, type) and issubclass(inner, BaseModel):
+                model = inner
+        return ConfigError(key, "is no setting", f"Known here: {', '.join(sorted(model.model_fields))}.")
+    return ConfigError(key, first["msg"].lower(), "See docs/operators.md for its range and default.")

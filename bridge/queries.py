@@ -1,0 +1,57 @@
+"""The named queries of sql/queries/, loaded once: `await queries.calls.caller.one(conn, app=…, a_number=…)`.
+
+aiosql reads the files and numbers the parameters. Its own asyncpg calls are passed by, because they look through
+`dir(connection)` each time, which costs more than the query's parsing.
+"""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import aiosql
+from aiosql.adapters.asyncpg import AsyncPGAdapter
+
+from bridge.database import Connection
+from bridge.resources import SQL
+
+
+class Query:
+    """One named query. Parameters are given by name, and all of them."""
+
+    __slots__ = ("names", "sql")
+
+    def __init__(self, sql: str, names: tuple[str, ...]) -> None:
+        self.sql, self.names = sql, names
+
+    async def one(self, conn: Connection, /, **given: object) -> Any:
+        """The first row, or None."""
+        return await conn.fetchrow(self.sql, *[given[name] for name in self.names])
+
+    async def all(self, conn: Connection, /, **given: object) -> list[Any]:
+        return await conn.fetch(self.sql, *[given[name] for name in self.names])
+
+    async def value(self, conn: Connection, /, **given: object) -> Any:
+        """The first column of the first row, or None."""
+        return await conn.fetchval(self.sql, *[given[name] for name in self.names])
+
+    async def run(self, conn: Connection, /, **given: object) -> None:
+        await conn.execute(self.sql, *[given[name] for name in self.names])
+
+
+def _load(name: str) -> Any:
+    adapter = AsyncPGAdapter()
+    loaded = aiosql.from_path(SQL / "queries" / f"{name}.sql", lambda *_, **__: adapter, mandatory_parameters=False)
+    found = {query: getattr(loaded, query) for query in loaded.available_queries if not query.endswith("_cursor")}
+    return SimpleNamespace(
+        **{query: Query(made.sql, tuple(adapter.var_sorted[query])) for query, made in found.items()}
+    )
+
+
+calls = _load("calls")
+book = _load("book")
+ledger = _load("ledger")
+switch = _load("switch")
+access = _load("access")
+seed = _load("seed")
+failsafe = _load("failsafe")

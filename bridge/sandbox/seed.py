@@ -1,0 +1,134 @@
+"""The sandbox's little world: two carriers, one app, a plan, and people with money. Nothing of it is real."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from bridge import queries
+from bridge.database import Connection
+from bridge.ledger.store import top_up
+
+CURRENCY: Final = "EUR"
+APP: Final = "messenger"
+
+
+@dataclass(frozen=True, slots=True)
+class SeedRate:
+    """A rate by prefix; money in micro-units, per minute."""
+
+    prefix: str
+    destination: str
+    rate_micro: int
+    initial_s: int = 60
+    next_s: int = 60
+    connect_fee_micro: int = 0
+    minimum_s: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class SeedTrunk:
+    """A carrier with one trunk. ring_s: how long an attempt may ring."""
+
+    name: str
+    port: int
+    rates: Sequence[SeedRate]
+    host: str = "127.0.0.1"
+    capacity: int | None = None
+    priority: int = 0
+    ring_s: int = 30
+
+
+@dataclass(frozen=True, slots=True)
+class SeedSubscriber:
+    """Somebody who may call. balance_micro is topped up at once."""
+
+    a_number: str
+    balance_micro: int
+    funding: str = "prepaid"
+    credit_limit_micro: int = 0
+    call_cap: int | None = None
+    allowed: bool = True
+
+
+async def seed_trunk(conn: Connection, trunk: SeedTrunk) -> str:
+    """A carrier's account, its buy deck and its trunk. Returns the trunk's id."""
+    account_id = await queries.seed.add_account.value(
+        conn,
+        kind="carrier",
+        name=f"carrier {trunk.name}",
+        currency=CURRENCY,
+        funding="postpaid",
+        credit_limit_micro=0,
+        call_cap=None,
+    )
+    deck_id = await seed_deck(conn, f"buy {trunk.name}", "buy", trunk.rates)
+    return str(
+        await queries.seed.add_trunk.value(
+            conn,
+            name=trunk.name,
+            account_id=account_id,
+            deck_id=deck_id,
+            host=trunk.host,
+            port=trunk.port,
+            capacity=trunk.capacity,
+            priority=trunk.priority,
+            ring_s=trunk.ring_s,
+        )
+    )
+
+
+async def seed_deck(conn: Connection, name: str, side: str, rates: Sequence[SeedRate]) -> str:
+    """A deck with its rates. Returns its id."""
+    deck_id = await queries.seed.add_deck.value(conn, name=name, side=side, currency=CURRENCY)
+    for rate in rates:
+        await queries.seed.add_rate.run(
+            conn,
+            deck_id=deck_id,
+            prefix=rate.prefix,
+            destination=rate.destination,
+            rate_micro=rate.rate_micro,
+            connect_fee_micro=rate.connect_fee_micro,
+            initial_s=rate.initial_s,
+            next_s=rate.next_s,
+            minimum_s=rate.minimum_s,
+        )
+    return str(deck_id)
+
+
+async def seed_plan(conn: Connection, name: str, rates: Sequence[SeedRate], margin_floor_micro: int = 0) -> str:
+    """A plan with a sell deck of its own. Returns the plan's id."""
+    deck_id = await seed_deck(conn, f"sell {name}", "sell", rates)
+    return str(
+        await queries.seed.add_plan.value(
+            conn, name=name, deck_id=deck_id, margin_floor_micro=margin_floor_micro
+        )
+    )
+
+
+async def seed_app(conn: Connection, name: str, sip_host: str, sip_secret: str | None) -> str:
+    """A messenger's gateway. Returns its id."""
+    return str(await queries.seed.add_app.value(conn, name=name, sip_host=sip_host, sip_secret=sip_secret))
+
+
+async def seed_subscriber(conn: Connection, app_id: str, plan_id: str, who: SeedSubscriber) -> str:
+    """A subscriber with an account and its first money. Returns the account's id."""
+    name = f"subscriber {who.a_number}"
+    account_id = await queries.seed.add_account.value(
+        conn,
+        kind="subscriber",
+        name=name,
+        currency=CURRENCY,
+        funding=who.funding,
+        credit_limit_micro=who.credit_limit_micro,
+        call_cap=who.call_cap,
+    )
+    subscriber_id = await queries.seed.add_subscriber.value(
+        conn, app_id=app_id, a_number=who.a_number, account_id=account_id, plan_id=plan_id
+    )
+    if who.allowed:
+        await queries.seed.allow.run(conn, subscriber_id=subscriber_id)
+    if who.balance_micro:
+        await top_up(conn, str(account_id), who.balance_micro, CURRENCY, key=f"first money of {name}")
+    return str(account_id)

@@ -1,0 +1,554 @@
+-- The whole house, first layout.
+CREATE EXTENSION IF NOT EXISTS btree_gist;
+CREATE SCHEMA bridge;
+SET search_path = bridge, public;
+
+CREATE DOMAIN currency_code AS text CHECK (VALUE ~ '^[A-Z]{3}$');
+CREATE DOMAIN e164 AS text CHECK (VALUE ~ '^\+[1-9][0-9]{2,14}$');
+
+-- ---------------------------------------------------------------- who pays
+
+-- A subscriber's row carries its balance and is changed only by conditional updates under its lock. Carrier, partner and
+-- system accounts are hot: they only ever get entries, and their balance is the sum of these (tracked = false).
+CREATE TABLE account (
+    account_id          uuid PRIMARY KEY DEFAULT uuidv7(),
+    kind                text NOT NULL CHECK (kind IN ('subscriber', 'carrier', 'partner', 'system')),
+    name                text NOT NULL UNIQUE,
+    currency            currency_code NOT NULL,
+    funding             text NOT NULL DEFAULT 'prepaid' CHECK (funding IN ('prepaid', 'postpaid')),
+    state               text NOT NULL DEFAULT 'active' CHECK (state IN ('active', 'suspended', 'closed')),
+    tracked             boolean NOT NULL GENERATED ALWAYS AS (kind = 'subscriber') STORED,
+    balance_micro       bigint NOT NULL DEFAULT 0,
+    held_micro          bigint NOT NULL DEFAULT 0 CHECK (held_micro >= 0),
+    credit_limit_micro  bigint NOT NULL DEFAULT 0 CHECK (credit_limit_micro >= 0),
+    call_cap            integer CHECK (call_cap >= 0),
+    created_at          timestamptz NOT NULL DEFAULT now(),
+    CONSTRAINT available_is_never_negative
+        CHECK (kind <> 'subscriber' OR funding <> 'prepaid' OR balance_micro - held_micro >= 0)
+) WITH (fillfactor = 70);
+
+-- ---------------------------------------------------------------- prices
+
+CREATE TABLE deck (
+    deck_id     uuid PRIMARY KEY DEFAULT uuidv7(),
+    name        text NOT NULL,
+    version     integer NOT NULL DEFAULT 1 CHECK (version > 0),
+    side        text NOT NULL CHECK (side IN ('buy', 'sell')),
+    currency    currency_code NOT NULL,
+    created_at  timestamptz NOT NULL DEFAULT now(),
+    UNIQUE (name, version)
+);
+
+CREATE TABLE rate (
+    rate_id             uuid NOT NULL DEFAULT uuidv7(),
+    deck_id             uuid NOT NULL REFERENCES deck,
+    prefix              text NOT NULL CHECK (prefix ~ '^[0-9]{1,15}$'),
+    origin_set          text NOT NULL DEFAULT '',
+    destination         text NOT NULL,
+    rate_micro          bigint NOT NULL CHECK (rate_micro >= 0),       -- for one minute
+    connect_fee_micro   bigint NOT NULL DEFAULT 0 CHECK (connect_fee_micro >= 0),
+    initial_s           integer NOT NULL DEFAULT 60 CHECK (initial_s > 0),
+    next_s              integer NOT NULL DEFAULT 60 CHECK (next_s > 0),
+    minimum_s           integer NOT NULL DEFAULT 0 CHECK (minimum_s >= 0),
+    blocked             boolean NOT NULL DEFAULT false,
+    valid               tstzrange NOT NULL DEFAULT tstzrange(now(), NULL) CHECK (NOT isempty(valid)),
+    PRIMARY KEY (deck_id, prefix, origin_set, valid WITHOUT OVERLAPS)
+);
+
+CREATE TABLE plan (
+    plan_id             uuid PRIMARY KEY DEFAULT uuidv7(),
+    name                text NOT NULL UNIQUE,
+    deck_id             uuid NOT NULL REFERENCES deck,                 -- the sell side
+    margin_floor_micro  bigint NOT NULL DEFAULT 0                      -- for one minute; may be negative
+);
+
+-- ---------------------------------------------------------------- who calls, and over what
+
+-- A messenger app reaches the switch through one PJSIP endpoint of this name.
+CREATE TABLE app (
+    app_id      uuid PRIMARY KEY DEFAULT uuidv7(),
+    name        text NOT NULL UNIQUE CHECK (name ~ '^[a-z][a-z0-9_]{0,30}$'),
+    sip_host    text NOT NULL,                                         -- calls are taken from this address only
+    sip_secret  text CHECK (length(sip_secret) >= 16)                   -- NULL: the address alone is the proof
+);
+
+CREATE TABLE subscriber (
+    subscriber_id   uuid PRIMARY KEY DEFAULT uuidv7(),
+    app_id          uuid NOT NULL REFERENCES app,
+    a_number        e164 NOT NULL,
+    account_id      uuid NOT NULL REFERENCES account,
+    plan_id         uuid NOT NULL REFERENCES plan,
+    state           text NOT NULL DEFAULT 'active' CHECK (state IN ('active', 'suspended', 'closed')),
+    created_at      timestamptz NOT NULL DEFAULT now(),
+    UNIQUE (a_number, app_id)
+);
+
+-- Who may call yet.
+CREATE TABLE rollout_allow (
+    subscriber_id   uuid PRIMARY KEY REFERENCES subscriber,
+    allowed_at      timestamptz NOT NULL DEFAULT now()
+);
+
+CREATE TABLE trunk (
+    trunk_id        uuid PRIMARY KEY DEFAULT uuidv7(),
+    name            text NOT NULL UNIQUE CHECK (name ~ '^[a-z][a-z0-9_]{0,30}$'),
+    account_id      uuid NOT NULL REFERENCES account,                  -- the carrier's
+    deck_id         uuid NOT NULL REFERENCES deck,                     -- the buy side
+    host            text NOT NULL CHECK (host ~ '^[A-Za-z0-9.:-]{1,253}$'),
+    port            integer NOT NULL DEFAULT 5060 CHECK (port BETWEEN 1 AND 65535),
+    capacity        integer CHECK (capacity >= 0),                     -- calls at a time; NULL is without limit
+    priority        integer NOT NULL DEFAULT 0,                        -- lower first, where the cost is equal
+    ring_s          integer NOT NULL DEFAULT 45 CHECK (ring_s BETWEEN 1 AND 300),
+    enabled         boolean NOT NULL DEFAULT true,
+    policy_class    text NOT NULL DEFAULT 'pstn' CHECK (policy_class IN ('pstn', 'voip_only', 'emergency'))
+);
+
+-- Workers keep decks, plans and trunks in memory and reload them on this notice.
+CREATE FUNCTION config_changed_v1() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM pg_notify('callbridge_config', TG_TABLE_NAME);
+    RETURN NULL;
+END $$;
+CREATE TRIGGER deck_changed AFTER INSERT OR UPDATE OR DELETE ON deck
+    FOR EACH STATEMENT EXECUTE FUNCTION config_changed_v1();
+CREATE TRIGGER rate_changed AFTER INSERT OR UPDATE OR DELETE ON rate
+    FOR EACH STATEMENT EXECUTE FUNCTION config_changed_v1();
+CREATE TRIGGER plan_changed AFTER INSERT OR UPDATE OR DELETE ON plan
+    FOR EACH STATEMENT EXECUTE FUNCTION config_changed_v1();
+CREATE TRIGGER trunk_changed AFTER INSERT OR UPDATE OR DELETE ON trunk
+    FOR EACH STATEMENT EXECUTE FUNCTION config_changed_v1();
+
+-- ---------------------------------------------------------------- the switch and what it wrote down
+
+CREATE TABLE switch (
+    switch_id   uuid PRIMARY KEY DEFAULT uuidv7(),
+    name        text NOT NULL UNIQUE,
+    seen_at     timestamptz                                            -- the last proof that it lived
+);
+
+-- How far each file of a switch has been read; moved in the transaction that uses what was read.
+CREATE TABLE switch_file (
+    switch_id   uuid NOT NULL REFERENCES switch,
+    name        text NOT NULL,
+    inode       bigint NOT NULL,
+    position    bigint NOT NULL CHECK (position >= 0),
+    PRIMARY KEY (switch_id, name)
+);
+
+-- ---------------------------------------------------------------- calls
+
+-- The call detail record. The row exists from admission (or refusal) on and is closed exactly once.
+CREATE TABLE call (
+    call_id         uuid NOT NULL DEFAULT uuidv7(),
+    switch_id       uuid NOT NULL,
+    uniqueid        text NOT NULL,
+    sip_call_id     text NOT NULL,
+    subscriber_id   uuid,
+    account_id      uuid,
+    a_number        text NOT NULL,                                     -- as received where it is no E.164 number
+    dialled         text NOT NULL,
+    b_number        text,
+    state           text NOT NULL CHECK (state IN ('live', 'refused', 'answered', 'unanswered', 'failed')),
+    refuse_reason   text,
+    sell            jsonb,                                             -- the frozen sell rate
+    routes          jsonb,                                             -- the frozen route plan
+    admitted_at     timestamptz NOT NULL DEFAULT clock_timestamp(),
+    answered_at     timestamptz,
+    ended_at        timestamptz,
+    talk_ms         bigint,
+    q850_cause      integer,
+    release_party   text CHECK (release_party IN ('caller', 'callee', 'bridge', 'unknown')),
+    ended_by        text CHECK (ended_by IN ('journal', 'agi', 'cdr', 'resync', 'failsafe')),
+    PRIMARY KEY (call_id),
+    CHECK ((state = 'live') = (ended_at IS NULL)),
+    CHECK ((state = 'refused') = (refuse_reason IS NOT NULL))
+) PARTITION BY RANGE (call_id);
+CREATE INDEX call_account ON call (account_id, call_id);
+
+-- One Dial on one trunk. Written when the attempt ends, with its own frozen buy rate.
+CREATE TABLE attempt (
+    call_id         uuid NOT NULL,
+    attempt_no      smallint NOT NULL CHECK (attempt_no > 0),
+    trunk_id        uuid NOT NULL,
+    outcome         text NOT NULL,
+    fault           text NOT NULL CHECK (fault IN ('us', 'caller', 'callee', 'carrier', 'unknown')),
+    sip_code        integer,
+    q850_cause      integer,
+    pdd_ms          integer,                                           -- INVITE to ringing or early media
+    ended_at        timestamptz NOT NULL,
+    billed_s        integer NOT NULL DEFAULT 0,
+    cost_micro      bigint NOT NULL DEFAULT 0,
+    currency        currency_code NOT NULL,
+    buy             jsonb NOT NULL,                                    -- the frozen buy rate
+    PRIMARY KEY (call_id, attempt_no)
+) PARTITION BY RANGE (call_id);
+
+-- What the call cost its account. amount = what the rate says; written_off = the part no money was left for.
+CREATE TABLE charge (
+    call_id             uuid NOT NULL,
+    account_id          uuid NOT NULL,
+    billed_s            integer NOT NULL,
+    amount_micro        bigint NOT NULL CHECK (amount_micro >= 0),
+    written_off_micro   bigint NOT NULL DEFAULT 0 CHECK (written_off_micro BETWEEN 0 AND amount_micro),
+    currency            currency_code NOT NULL,
+    PRIMARY KEY (call_id)
+) PARTITION BY RANGE (call_id);
+
+-- A call that may still be running. Counting these is the only way calls at a time are counted; an expired
+-- lease counts for nothing, so a crash cannot block an account or a trunk for ever.
+CREATE TABLE lease (
+    call_id         uuid PRIMARY KEY,
+    switch_id       uuid NOT NULL,
+    account_id      uuid NOT NULL,
+    trunk_id        uuid NOT NULL,
+    channel         text NOT NULL,
+    attempt_no      smallint NOT NULL DEFAULT 1,
+    limit_ms        bigint NOT NULL,                                   -- talk time the hold pays for
+    answered_at     timestamptz,
+    pdd_ms          integer,
+    extend_at       timestamptz,                                       -- when the next slice is due; NULL: no more
+    expires_at      timestamptz NOT NULL
+) WITH (fillfactor = 70);
+CREATE INDEX lease_account ON lease (account_id);
+CREATE INDEX lease_trunk ON lease (trunk_id);
+
+-- Money set aside for a call: opened at admission, extended slice by slice, settled at the end, the rest released.
+CREATE TABLE hold (
+    call_id         uuid PRIMARY KEY,
+    account_id      uuid NOT NULL,
+    currency        currency_code NOT NULL,
+    state           text NOT NULL DEFAULT 'open' CHECK (state IN ('open', 'settled', 'released', 'expired')),
+    opened_micro    bigint NOT NULL CHECK (opened_micro >= 0),
+    held_micro      bigint NOT NULL CHECK (held_micro >= opened_micro),
+    extensions      integer NOT NULL DEFAULT 0,
+    settled_micro   bigint NOT NULL DEFAULT 0,
+    opened_at       timestamptz NOT NULL DEFAULT clock_timestamp(),
+    closed_at       timestamptz,
+    CHECK ((state = 'open') = (closed_at IS NULL))
+) WITH (fillfactor = 70);
+CREATE INDEX hold_open ON hold (account_id) WHERE state = 'open';
+
+-- Two witnesses of one call that do not agree. Nothing here moves money; a person reads it.
+CREATE TABLE discrepancy (
+    discrepancy_id  uuid PRIMARY KEY DEFAULT uuidv7(),
+    call_id         uuid NOT NULL,
+    kind            text NOT NULL,
+    detail          jsonb NOT NULL,
+    found_at        timestamptz NOT NULL DEFAULT now(),
+    UNIQUE (call_id, kind)
+);
+
+-- ---------------------------------------------------------------- the ledger
+
+-- Double entry, insert-only. A call's transfer has the call's id, so a call cannot be booked twice.
+CREATE TABLE transfer (
+    transfer_id     uuid PRIMARY KEY DEFAULT uuidv7(),
+    kind            text NOT NULL CHECK (kind IN ('call', 'top_up')),
+    idempotency_key text UNIQUE,
+    note            text NOT NULL DEFAULT '',
+    booked_at       timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+
+CREATE TABLE entry (
+    transfer_id     uuid NOT NULL,
+    entry_no        smallint NOT NULL,
+    account_id      uuid NOT NULL,
+    amount_micro    bigint NOT NULL CHECK (amount_micro <> 0),         -- positive: the account gains
+    currency        currency_code NOT NULL,
+    PRIMARY KEY (transfer_id, entry_no)
+) PARTITION BY RANGE (transfer_id);
+CREATE INDEX entry_account ON entry (account_id, transfer_id);
+
+-- All entries of a transfer are written in one statement, which must sum to zero in each currency.
+CREATE FUNCTION entry_sums_to_zero_v1() RETURNS trigger LANGUAGE plpgsql AS $$
+DECLARE broken record;
+BEGIN
+    SELECT transfer_id, currency, sum(amount_micro) AS total INTO broken
+      FROM written GROUP BY transfer_id, currency HAVING sum(amount_micro) <> 0 LIMIT 1;
+    IF FOUND THEN
+        RAISE EXCEPTION 'transfer % does not sum to zero: % micro %', broken.transfer_id, broken.total, broken.currency
+            USING ERRCODE = 'BR001';
+    END IF;
+    RETURN NULL;
+END $$;
+CREATE TRIGGER entry_sums_to_zero AFTER INSERT ON entry REFERENCING NEW TABLE AS written
+    FOR EACH STATEMENT EXECUTE FUNCTION entry_sums_to_zero_v1();
+
+CREATE FUNCTION insert_only_v1() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    RAISE EXCEPTION '% is insert-only: book a reversal instead', TG_TABLE_NAME USING ERRCODE = 'BR002';
+END $$;
+CREATE TRIGGER entry_insert_only BEFORE UPDATE OR DELETE ON entry
+    FOR EACH ROW EXECUTE FUNCTION insert_only_v1();
+CREATE TRIGGER entry_no_truncate BEFORE TRUNCATE ON entry
+    FOR EACH STATEMENT EXECUTE FUNCTION insert_only_v1();
+CREATE TRIGGER transfer_insert_only BEFORE UPDATE OR DELETE ON transfer
+    FOR EACH ROW EXECUTE FUNCTION insert_only_v1();
+CREATE TRIGGER transfer_no_truncate BEFORE TRUNCATE ON transfer
+    FOR EACH STATEMENT EXECUTE FUNCTION insert_only_v1();
+
+-- ---------------------------------------------------------------- who may use the API
+
+CREATE TABLE api_key (
+    api_key_id  uuid PRIMARY KEY DEFAULT uuidv7(),
+    name        text NOT NULL,
+    prefix      text NOT NULL UNIQUE,                                  -- shown in lists and logs
+    hash        bytea NOT NULL,                                        -- SHA-256 of the whole key
+    created_at  timestamptz NOT NULL DEFAULT now(),
+    expires_at  timestamptz,
+    revoked_at  timestamptz
+);
+
+-- ---------------------------------------------------------------- months
+
+-- The smallest UUIDv7 of an instant (RFC 9562, 5.7: 48 bits of milliseconds first).
+CREATE FUNCTION uuid_floor_v1(at timestamptz) RETURNS uuid LANGUAGE sql IMMUTABLE STRICT AS $$
+    SELECT (lpad(to_hex((extract(epoch FROM at) * 1000)::bigint), 12, '0') || '00000000000000000000')::uuid
+$$;
+
+-- Create this month's partitions and those of the next months. Safe to repeat; returns how many were made.
+CREATE FUNCTION partition_ensure_v1(months integer DEFAULT 3) RETURNS integer LANGUAGE plpgsql AS $$
+DECLARE
+    made integer := 0;
+    parent text;
+    lower_at timestamptz;
+    child text;
+BEGIN
+    FOR step IN 0..months LOOP
+        lower_at := date_trunc('month', now(), 'UTC') + make_interval(months => step);
+        FOREACH parent IN ARRAY ARRAY['call', 'attempt', 'charge', 'entry'] LOOP
+            child := parent || to_char(lower_at AT TIME ZONE 'UTC', '_YYYY_MM');
+            IF to_regclass('bridge.' || child) IS NULL THEN
+                EXECUTE format('CREATE TABLE bridge.%I PARTITION OF bridge.%I FOR VALUES FROM (%L) TO (%L)', child, parent,
+                    bridge.uuid_floor_v1(lower_at), bridge.uuid_floor_v1(lower_at + interval '1 month'));
+                made := made + 1;
+            END IF;
+        END LOOP;
+    END LOOP;
+    RETURN made;
+END $$;
+
+-- ---------------------------------------------------------------- the life of a call
+
+-- Admit a call: ONE statement that re-checks what can race, then writes the call, its lease and its hold.
+-- Returns status 'ok' with the new call_id, or 'no_credit' (with what is available now), 'too_many_calls', 'trunk_full'.
+-- A count near its cap is taken again under a lock, so that caps are exact; far from it nothing is locked.
+CREATE FUNCTION call_admit_v1(
+    p_switch_id uuid, p_uniqueid text, p_sip_call_id text, p_channel text,
+    p_subscriber_id uuid, p_account_id uuid, p_a_number text, p_dialled text, p_b_number text,
+    p_sell jsonb, p_routes jsonb, p_trunk_id uuid, p_trunk_cap integer,
+    p_hold_micro bigint, p_currency text, p_limit_ms bigint, p_lease_s integer,
+    OUT status text, OUT call_id uuid, OUT available_micro bigint
+) LANGUAGE plpgsql AS $$
+DECLARE
+    cap integer;
+    near CONSTANT integer := 64;                                       -- more admissions than can be in flight at once
+BEGIN
+    UPDATE account a SET held_micro = a.held_micro + p_hold_micro
+     WHERE a.account_id = p_account_id AND a.state = 'active' AND a.funding = 'prepaid'
+       AND a.balance_micro - a.held_micro >= p_hold_micro
+    RETURNING a.call_cap, a.balance_micro - a.held_micro INTO cap, available_micro;
+    IF NOT FOUND THEN
+        SELECT a.call_cap, a.balance_micro - a.held_micro + CASE a.funding WHEN 'postpaid' THEN a.credit_limit_micro ELSE 0 END
+          INTO cap, available_micro FROM account a
+         WHERE a.account_id = p_account_id AND a.state = 'active'
+           AND (a.funding = 'postpaid' OR a.balance_micro - a.held_micro < p_hold_micro)
+           FOR NO KEY UPDATE;
+        IF NOT FOUND OR available_micro < p_hold_micro THEN
+            status := 'no_credit';
+            RETURN;
+        END IF;
+        UPDATE account a SET held_micro = a.held_micro + p_hold_micro
+         WHERE a.account_id = p_account_id
+        RETURNING available_micro - p_hold_micro INTO available_micro;
+    END IF;
+    -- The account's row is locked now: its cap cannot be raced.
+    IF cap IS NOT NULL AND (SELECT count(*) FROM lease l WHERE l.account_id = p_account_id AND l.expires_at > now()) >= cap THEN
+        UPDATE account a SET held_micro = a.held_micro - p_hold_micro WHERE a.account_id = p_account_id;
+        status := 'too_many_calls';
+        RETURN;
+    END IF;
+    IF p_trunk_cap IS NOT NULL THEN
+        IF (SELECT count(*) FROM lease l WHERE l.trunk_id = p_trunk_id AND l.expires_at > now()) + near >= p_trunk_cap THEN
+            PERFORM pg_advisory_xact_lock(hashtextextended(p_trunk_id::text, 0));
+            IF (SELECT count(*) FROM lease l WHERE l.trunk_id = p_trunk_id AND l.expires_at > now()) >= p_trunk_cap THEN
+                UPDATE account a SET held_micro = a.held_micro - p_hold_micro WHERE a.account_id = p_account_id;
+                status := 'trunk_full';
+                RETURN;
+            END IF;
+        END IF;
+    END IF;
+    call_id := uuidv7();
+    INSERT INTO call (call_id, switch_id, uniqueid, sip_call_id, subscriber_id, account_id, a_number, dialled, b_number,
+                      state, sell, routes)
+    VALUES (call_id, p_switch_id, p_uniqueid, p_sip_call_id, p_subscriber_id, p_account_id, p_a_number, p_dialled, p_b_number,
+            'live', p_sell, p_routes);
+    INSERT INTO lease (call_id, switch_id, account_id, trunk_id, channel, limit_ms, expires_at)
+    VALUES (call_id, p_switch_id, p_account_id, p_trunk_id, p_channel, p_limit_ms,
+            clock_timestamp() + make_interval(secs => p_lease_s));
+    INSERT INTO hold (call_id, account_id, currency, opened_micro, held_micro)
+    VALUES (call_id, p_account_id, p_currency, p_hold_micro, p_hold_micro);
+    status := 'ok';
+END $$;
+
+-- Set aside the next slice for a live call. p_held_micro and p_limit_ms are the new totals, so a repeat changes nothing.
+-- Returns 'ok', 'no_credit' (with what is available for this call beyond its hold) or 'gone'.
+CREATE FUNCTION call_extend_v1(
+    p_call_id uuid, p_held_micro bigint, p_limit_ms bigint, p_extend_at timestamptz, p_expires_at timestamptz,
+    OUT status text, OUT available_micro bigint
+) LANGUAGE plpgsql AS $$
+DECLARE
+    h hold;
+    more bigint;
+BEGIN
+    -- The account first, then the hold: every writer takes locks this way round.
+    PERFORM 1 FROM account a JOIN hold USING (account_id) WHERE hold.call_id = p_call_id FOR NO KEY UPDATE OF a;
+    SELECT * INTO h FROM hold WHERE hold.call_id = p_call_id AND hold.state = 'open' FOR UPDATE;
+    IF NOT FOUND THEN
+        status := 'gone';
+        RETURN;
+    END IF;
+    more := greatest(p_held_micro - h.held_micro, 0);
+    UPDATE account a SET held_micro = a.held_micro + more
+     WHERE a.account_id = h.account_id
+       AND a.balance_micro - a.held_micro + CASE a.funding WHEN 'postpaid' THEN a.credit_limit_micro ELSE 0 END >= more;
+    IF NOT FOUND THEN
+        SELECT a.balance_micro - a.held_micro + CASE a.funding WHEN 'postpaid' THEN a.credit_limit_micro ELSE 0 END
+          INTO available_micro FROM account a WHERE a.account_id = h.account_id;
+        status := 'no_credit';
+        RETURN;
+    END IF;
+    UPDATE hold SET held_micro = hold.held_micro + more, extensions = hold.extensions + (more > 0)::integer
+     WHERE hold.call_id = p_call_id;
+    UPDATE lease SET limit_ms = p_limit_ms, extend_at = p_extend_at, expires_at = p_expires_at
+     WHERE lease.call_id = p_call_id;
+    status := 'ok';
+END $$;
+
+-- The running attempt failed: keep it, and move the lease to the next trunk (p_next_trunk_id NULL: there is none).
+-- A repeat changes nothing. Returns 'ok', or 'gone' when the call has ended.
+CREATE FUNCTION call_attempt_ended_v1(
+    p_call_id uuid, p_attempt_no smallint, p_trunk_id uuid, p_outcome text, p_fault text, p_sip_code integer,
+    p_q850_cause integer, p_pdd_ms integer, p_currency text, p_buy jsonb, p_next_trunk_id uuid, p_lease_s integer
+) RETURNS text LANGUAGE plpgsql AS $$
+BEGIN
+    UPDATE lease l SET trunk_id = coalesce(p_next_trunk_id, l.trunk_id), attempt_no = p_attempt_no + 1,
+           expires_at = clock_timestamp() + make_interval(secs => p_lease_s)
+     WHERE l.call_id = p_call_id AND l.attempt_no = p_attempt_no;
+    IF NOT FOUND THEN
+        RETURN CASE WHEN EXISTS (SELECT 1 FROM lease l WHERE l.call_id = p_call_id) THEN 'ok' ELSE 'gone' END;
+    END IF;
+    INSERT INTO attempt (call_id, attempt_no, trunk_id, outcome, fault, sip_code, q850_cause, pdd_ms, ended_at, currency, buy)
+    VALUES (p_call_id, p_attempt_no, p_trunk_id, p_outcome, p_fault, p_sip_code, p_q850_cause, p_pdd_ms, clock_timestamp(),
+            p_currency, p_buy)
+    ON CONFLICT DO NOTHING;
+    RETURN 'ok';
+END $$;
+
+-- One finished call, priced by the bridge: what call_end_v1 takes an array of.
+CREATE TYPE ended_call AS (
+    call_id uuid, state text, answered_at timestamptz, ended_at timestamptz, talk_ms bigint, q850_cause integer,
+    release_party text, ended_by text, billed_s integer, amount_micro bigint, currency text, revenue_id uuid,
+    attempt_no smallint, trunk_id uuid, outcome text, fault text, sip_code integer, pdd_ms integer,
+    buy_billed_s integer, cost_micro bigint, buy_currency text, buy jsonb, carrier_id uuid, cost_id uuid
+);
+
+-- End calls, each exactly once: CDR, charge, last attempt, hold settled and its rest released, ledger, lease.
+-- Whoever comes second for a call changes nothing. Returns the calls ended here, with what each account paid.
+-- What a prepaid account cannot pay (the cut came late) is written off and never overdrawn.
+CREATE FUNCTION call_end_v1(p_ended ended_call[])
+RETURNS TABLE (ended_call_id uuid, charged_micro bigint, written_off_micro bigint) LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM 1 FROM account a
+      WHERE a.account_id IN (SELECT c.account_id FROM call c JOIN unnest(p_ended) i USING (call_id))
+      ORDER BY a.account_id FOR NO KEY UPDATE;
+    RETURN QUERY
+    WITH i AS (SELECT * FROM unnest(p_ended)),
+    closed AS (
+        UPDATE call c SET state = i.state, answered_at = i.answered_at, ended_at = i.ended_at, talk_ms = i.talk_ms,
+               q850_cause = i.q850_cause, release_party = i.release_party, ended_by = i.ended_by
+          FROM i WHERE c.call_id = i.call_id AND c.ended_at IS NULL
+        RETURNING c.call_id, c.account_id
+    ), due AS (
+        SELECT closed.call_id, closed.account_id, coalesce(h.held_micro, 0) AS held_micro,
+               i.amount_micro - greatest(i.amount_micro - coalesce(h.held_micro, 0), 0) AS covered_micro,
+               greatest(i.amount_micro - coalesce(h.held_micro, 0), 0) AS over_micro,
+               CASE a.funding WHEN 'prepaid' THEN a.balance_micro - a.held_micro END AS spare_micro
+          FROM closed JOIN i USING (call_id) JOIN account a USING (account_id)
+          LEFT JOIN hold h ON h.call_id = closed.call_id AND h.state = 'open'
+    ), paid AS (
+        SELECT d.call_id, d.account_id, d.held_micro,
+               (d.covered_micro + CASE WHEN d.spare_micro IS NULL THEN d.over_micro
+                    ELSE least(d.over_micro, greatest(d.spare_micro - coalesce(sum(d.over_micro) OVER earlier, 0), 0)) END
+               )::bigint AS charged_micro
+          FROM due d
+        WINDOW earlier AS (PARTITION BY d.account_id ORDER BY d.call_id ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING)
+    ), closed_hold AS (
+        UPDATE hold h SET state = CASE WHEN i.amount_micro > 0 THEN 'settled' WHEN i.ended_by = 'resync' THEN 'expired'
+                                       ELSE 'released' END,
+               settled_micro = p.charged_micro, closed_at = clock_timestamp()
+          FROM paid p JOIN i USING (call_id) WHERE h.call_id = p.call_id AND h.state = 'open'
+    ), new_balance AS (
+        UPDATE account a SET balance_micro = a.balance_micro - s.charged_micro, held_micro = a.held_micro - s.held_micro
+          FROM (SELECT p.account_id, sum(p.charged_micro)::bigint AS charged_micro, sum(p.held_micro)::bigint AS held_micro
+                  FROM paid p GROUP BY p.account_id) s
+         WHERE a.account_id = s.account_id
+    ), new_charge AS (
+        INSERT INTO charge (call_id, account_id, billed_s, amount_micro, written_off_micro, currency)
+        SELECT p.call_id, p.account_id, i.billed_s, i.amount_micro, i.amount_micro - p.charged_micro, i.currency
+          FROM paid p JOIN i USING (call_id) WHERE i.state = 'answered'
+    ), new_attempt AS (
+        INSERT INTO attempt (call_id, attempt_no, trunk_id, outcome, fault, sip_code, q850_cause, pdd_ms, ended_at, billed_s,
+                             cost_micro, currency, buy)
+        SELECT i.call_id, i.attempt_no, i.trunk_id, i.outcome, i.fault, i.sip_code, i.q850_cause, i.pdd_ms, i.ended_at,
+               i.buy_billed_s, i.cost_micro, i.buy_currency, i.buy
+          FROM i JOIN closed USING (call_id) WHERE i.attempt_no IS NOT NULL
+        ON CONFLICT DO NOTHING
+    ), booked AS (
+        INSERT INTO transfer (transfer_id, kind)
+        SELECT p.call_id, 'call' FROM paid p JOIN i USING (call_id) WHERE p.charged_micro > 0 OR i.cost_micro > 0
+        RETURNING transfer_id
+    ), new_entry AS (
+        INSERT INTO entry (transfer_id, entry_no, account_id, amount_micro, currency)
+        SELECT b.transfer_id, e.entry_no, e.account_id, e.amount_micro, e.currency
+          FROM booked b JOIN paid p ON p.call_id = b.transfer_id JOIN i ON i.call_id = b.transfer_id
+         CROSS JOIN LATERAL (VALUES
+            (1::smallint, p.account_id, -p.charged_micro, i.currency), (2::smallint, i.revenue_id, p.charged_micro, i.currency),
+            (3::smallint, i.cost_id, -i.cost_micro, i.buy_currency), (4::smallint, i.carrier_id, i.cost_micro, i.buy_currency)
+         ) AS e (entry_no, account_id, amount_micro, currency)
+         WHERE e.amount_micro <> 0
+    ), gone AS (
+        DELETE FROM lease l USING closed WHERE l.call_id = closed.call_id
+    )
+    SELECT p.call_id, p.charged_micro, i.amount_micro - p.charged_micro FROM paid p JOIN i USING (call_id);
+END $$;
+
+-- Money comes in. The same key again returns the first transfer; the same key with another amount or account is refused.
+CREATE FUNCTION account_top_up_v1(p_account_id uuid, p_amount_micro bigint, p_source_id uuid, p_key text, p_note text)
+RETURNS uuid LANGUAGE plpgsql AS $$
+DECLARE
+    id uuid;
+    unit text;
+BEGIN
+    IF p_amount_micro <= 0 THEN
+        RAISE EXCEPTION 'a top-up must be positive' USING ERRCODE = 'BR003';
+    END IF;
+    INSERT INTO transfer (kind, idempotency_key, note) VALUES ('top_up', p_key, p_note)
+    ON CONFLICT (idempotency_key) DO NOTHING RETURNING transfer_id INTO id;
+    IF id IS NULL THEN
+        SELECT t.transfer_id INTO id FROM transfer t JOIN entry e USING (transfer_id)
+         WHERE t.idempotency_key = p_key AND e.account_id = p_account_id AND e.amount_micro = p_amount_micro;
+        IF id IS NULL THEN
+            RAISE EXCEPTION 'key % was used for another top-up', p_key USING ERRCODE = 'BR004';
+        END IF;
+        RETURN id;
+    END IF;
+    UPDATE account SET balance_micro = balance_micro + p_amount_micro
+     WHERE account_id = p_account_id AND tracked RETURNING currency INTO unit;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'no such subscriber account: %', p_account_id USING ERRCODE = 'BR005';
+    END IF;
+    INSERT INTO entry (transfer_id, entry_no, account_id, amount_micro, currency)
+    VALUES (id, 1, p_account_id, p_amount_micro, unit), (id, 2, p_source_id, -p_amount_micro, unit);
+    RETURN id;
+END $$;

@@ -1,0 +1,115 @@
+-- The life of a call. Functions named _v1 live in schema.sql; what can race is decided there.
+
+-- name: caller^
+-- Everything an admission is decided on that is not held in memory. One row, or none for an unknown caller.
+SELECT s.subscriber_id, s.account_id, s.plan_id, s.state AS subscriber_state, a.state AS account_state, a.currency,
+       a.balance_micro - a.held_micro + CASE a.funding WHEN 'postpaid' THEN a.credit_limit_micro ELSE 0 END AS available_micro,
+       a.call_cap, EXISTS (SELECT 1 FROM rollout_allow r WHERE r.subscriber_id = s.subscriber_id) AS allowed,
+       CASE WHEN a.call_cap IS NULL THEN 0
+            ELSE (SELECT count(*) FROM lease l WHERE l.account_id = a.account_id AND l.expires_at > now()) END AS live
+  FROM subscriber s JOIN account a USING (account_id) JOIN app USING (app_id)
+ WHERE s.a_number = :a_number AND app.name = :app;
+
+-- name: trunks_live
+-- Calls now on the trunks that have a capacity.
+SELECT t.trunk_id, (SELECT count(*) FROM lease l WHERE l.trunk_id = t.trunk_id AND l.expires_at > now()) AS live
+  FROM trunk t WHERE t.capacity IS NOT NULL;
+
+-- name: admit^
+SELECT * FROM call_admit_v1(
+    :switch_id, :uniqueid, :sip_call_id, :channel, :subscriber_id, :account_id, :a_number, :dialled, :b_number,
+    :sell, :routes, :trunk_id, :trunk_cap, :hold_micro, :currency, :limit_ms, :lease_s);
+
+-- name: refuse!
+-- A refusal is a call, too: it has its row, so that "every attempt to call ends in one record" can be proved.
+INSERT INTO call (switch_id, uniqueid, sip_call_id, subscriber_id, account_id, a_number, dialled, b_number, state, refuse_reason,
+                  ended_at, q850_cause, release_party)
+VALUES (:switch_id, :uniqueid, :sip_call_id, :subscriber_id, :account_id, :a_number, :dialled, :b_number, 'refused', :reason,
+        clock_timestamp(), :q850_cause, 'bridge');
+
+-- name: frozen
+-- What the calls were admitted on: the rates and routes they are priced and retried by.
+SELECT c.call_id, c.sell, c.routes, c.a_number, c.b_number, c.sip_call_id, c.state, c.admitted_at
+  FROM call c WHERE c.call_id = ANY (:call_ids::uuid[]);
+
+-- name: attempt_ended$
+SELECT call_attempt_ended_v1(:call_id, :attempt_no::smallint, :trunk_id, :outcome, :fault, :sip_code, :q850_cause, :pdd_ms, :currency,
+                             :buy, :next_trunk_id, :lease_s);
+
+-- name: answered!
+-- Calls that were answered: from here the hold runs down, so the next slice gets its due time.
+UPDATE lease l SET answered_at = i.answered_at, pdd_ms = i.pdd_ms,
+       extend_at = i.answered_at + make_interval(secs => l.limit_ms / 1000.0 - :lead_s),
+       expires_at = i.answered_at + make_interval(secs => l.limit_ms / 1000.0 + :grace_s)
+  FROM unnest(:call_ids::uuid[], :answered_ats::timestamptz[], :pdd_mss::integer[]) AS i (call_id, answered_at, pdd_ms)
+ WHERE l.call_id = i.call_id AND l.answered_at IS NULL;
+
+-- name: due_for_extension
+SELECT l.call_id, l.channel, l.limit_ms, l.answered_at, h.held_micro, c.sell
+  FROM lease l JOIN hold h USING (call_id) JOIN call c USING (call_id)
+ WHERE l.switch_id = :switch_id AND l.extend_at <= clock_timestamp() AND l.answered_at IS NOT NULL
+ ORDER BY l.extend_at LIMIT 500;
+
+-- name: extend^
+SELECT * FROM call_extend_v1(:call_id, :held_micro, :limit_ms, :extend_at, :expires_at);
+
+-- name: ask_again!
+-- No money for another slice now; ask again later, for a top-up may arrive while the call lasts.
+UPDATE lease SET extend_at = clock_timestamp() + make_interval(secs => :later_s) WHERE call_id = :call_id;
+
+-- name: end
+SELECT * FROM call_end_v1(:ended::ended_call[]);
+
+-- name: leases
+-- Calls of a switch that may still be running, as the database knows them.
+SELECT l.call_id, l.channel, c.uniqueid, c.admitted_at, l.answered_at, l.limit_ms, l.expires_at, l.attempt_no, l.pdd_ms,
+       l.expires_at < clock_timestamp() AS expired
+  FROM lease l JOIN call c USING (call_id)
+ WHERE l.switch_id = :switch_id;
+
+-- name: endings
+-- How calls ended, for the second witness to compare with.
+SELECT c.call_id, c.state, c.answered_at, c.ended_at, c.talk_ms, c.ended_by, l.attempt_no
+  FROM call c LEFT JOIN lease l USING (call_id) WHERE c.call_id = ANY (:call_ids::uuid[]);
+
+-- name: adopt!
+-- A call the failsafe let through while no bridge was there: it gets its row now, and is ended like any other.
+INSERT INTO call (call_id, switch_id, uniqueid, sip_call_id, subscriber_id, account_id, a_number, dialled, b_number, state, sell, routes,
+                  admitted_at)
+SELECT :call_id, :switch_id, :uniqueid, '', s.subscriber_id, s.account_id, s.a_number, :b_number, :b_number, 'live', :sell, :routes,
+       :admitted_at
+  FROM subscriber s WHERE s.subscriber_id = :subscriber_id
+ON CONFLICT DO NOTHING;
+
+-- name: subscriber_plan^
+SELECT s.plan_id, a.currency FROM subscriber s JOIN account a USING (account_id) WHERE s.subscriber_id = :subscriber_id;
+
+-- name: disagree!
+INSERT INTO discrepancy (call_id, kind, detail) VALUES (:call_id, :kind, :detail) ON CONFLICT DO NOTHING;
+
+-- name: story_call^
+-- One call with all that hangs on it, for people.
+SELECT c.*, s.a_number IS NOT NULL AS known, w.name AS switch, a.name AS account FROM call c
+  LEFT JOIN subscriber s USING (subscriber_id) LEFT JOIN account a ON a.account_id = c.account_id
+  JOIN switch w USING (switch_id) WHERE c.call_id = :call_id;
+
+-- name: story_attempts
+SELECT x.*, t.name AS trunk, t.host, t.port, a.name AS carrier FROM attempt x JOIN trunk t USING (trunk_id) JOIN account a USING (account_id)
+ WHERE x.call_id = :call_id ORDER BY x.attempt_no;
+
+-- name: story_charge^
+SELECT * FROM charge WHERE call_id = :call_id;
+
+-- name: story_hold^
+SELECT * FROM hold WHERE call_id = :call_id;
+
+-- name: story_entries
+SELECT e.entry_no, a.name AS account, e.amount_micro, e.currency FROM entry e JOIN account a USING (account_id)
+ WHERE e.transfer_id = :call_id ORDER BY e.entry_no;
+
+-- name: recent
+-- Calls, newest first, before a given one.
+SELECT c.call_id, c.state, c.refuse_reason, c.a_number, c.b_number, c.dialled, c.admitted_at, c.answered_at, c.ended_at, c.talk_ms,
+       c.sip_call_id, h.amount_micro, h.currency
+  FROM call c LEFT JOIN charge h USING (call_id)
+ WHERE c.call_id < :before ORDER BY c.call_id DESC LIMIT :page;

@@ -1,0 +1,171 @@
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from bridge.rating.deck import Deck, Rate
+from bridge.routing.plan import RoutePlan, plan
+from bridge.routing.trunk import EMERGENCY, VOIP_ONLY, Trunk
+from bridge.telephony.number import Number
+
+BERLIN = Number("+493023125000")
+SELL = Rate("sell", "retail", "49", "Germany", "EUR", 90_000)
+
+
+def trunk(name: str, prices: dict[str, int | Rate], *, currency: str = "EUR", **fields: Any) -> Trunk:
+    rates = [
+        price
+        if isinstance(price, Rate)
+        else Rate(f"{name}-{prefix}", name, prefix, "Germany", currency, price)
+        for prefix, price in prices.items()
+    ]
+    known = {
+        "trunk_id": f"id-{name}",
+        "carrier": name,
+        "capacity": None,
+        "deck": Deck(name, name, currency, 1, rates),
+    }
+    return Trunk(name=name, **(known | fields))
+
+
+def names(made: RoutePlan) -> list[str]:
+    return [route.name for route in made.routes]
+
+
+def left_out(made: RoutePlan) -> dict[str, str]:
+    return {left.name: left.why for left in made.left_out}
+
+
+def test_the_cheapest_goes_first() -> None:
+    made = plan(
+        BERLIN, SELL, [trunk("b", {"49": 20_000}), trunk("c", {"49": 30_000}), trunk("a", {"49": 10_000})], {}
+    )
+    assert names(made) == ["a", "b", "c"]
+    assert [(route.cost_micro, route.margin_micro) for route in made.routes] == [
+        (30_000, 240_000),
+        (60_000, 210_000),
+        (90_000, 180_000),
+    ]
+    assert made.left_out == ()
+
+
+def test_the_longest_prefix_counts_within_each_carrier_and_not_across() -> None:
+    # The trap: sorting by prefix length across carriers would pick `exact`, which is dearer.
+    exact, broad = trunk("exact", {"49": 1_000, "493023": 40_000}), trunk("broad", {"49": 20_000})
+    made = plan(BERLIN, SELL, [exact, broad], {})
+    assert [(route.name, route.buy.prefix) for route in made.routes] == [("broad", "49"), ("exact", "493023")]
+
+
+def test_increments_and_connect_fees_count_in_the_comparison() -> None:
+    fee = Rate("r", "fee", "49", "Germany", "EUR", 10_000, connect_fee_micro=100_000)
+    coarse = Rate("r", "coarse", "49", "Germany", "EUR", 15_000, initial_s=600)
+    made = plan(
+        BERLIN,
+        SELL,
+        [trunk("fee", {"49": fee}), trunk("coarse", {"49": coarse}), trunk("plain", {"49": 20_000})],
+        {},
+    )
+    assert [(route.name, route.cost_micro) for route in made.routes] == [
+        ("plain", 60_000),
+        ("fee", 130_000),
+        ("coarse", 150_000),
+    ]
+
+
+def test_ties_go_by_priority_then_name_whatever_the_order_given() -> None:
+    trunks = [
+        trunk("z", {"49": 1_000}, priority=1),
+        trunk("b", {"49": 1_000}, priority=2),
+        trunk("a", {"49": 1_000}, priority=2),
+    ]
+    forward, backward = plan(BERLIN, SELL, trunks, {}), plan(BERLIN, SELL, trunks[::-1], {})
+    assert names(forward) == names(backward) == ["z", "a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("spoilt", "why"),
+    [
+        (trunk("x", {"49": 1_000}, enabled=False), "disabled"),
+        (trunk("x", {"33": 1_000}), "no prefix in its deck"),
+        (trunk("x", {}), "no prefix in its deck"),
+        (trunk("x", {"49": 1_000}, currency="USD"), "buys in USD, sold in EUR"),
+        (trunk("x", {"49": 1_000}, capacity=2), "full, 2 of 2 calls"),
+        (trunk("x", {"49": 1_000}, capacity=0), "full, 2 of 0 calls"),
+        (trunk("x", {"49": 1_000}, policy_class=VOIP_ONLY), "carries voip_only calls only"),
+        (trunk("x", {"49": 1_000}, policy_class=EMERGENCY), "carries emergency calls only"),
+        (trunk("x", {"49": 90_001}), "margin -0.000003 for 180 s is under the floor of 0.00 a minute"),
+        (
+            trunk("x", {"49": 1, "4930": Rate("r", "x", "4930", "Berlin", "EUR", 1, blocked=True)}),
+            "prefix 4930 is blocked in its deck",
+        ),
+    ],
+)
+def test_what_is_left_out_and_why(spoilt: Trunk, why: str) -> None:
+    made = plan(BERLIN, SELL, [spoilt, trunk("good", {"49": 80_000})], {"id-x": 2})
+    assert names(made) == ["good"]
+    assert left_out(made) == {"x": why}
+
+
+def test_a_call_below_capacity_still_fits() -> None:
+    assert names(plan(BERLIN, SELL, [trunk("x", {"49": 1_000}, capacity=2)], {"id-x": 1})) == ["x"]
+    assert names(plan(BERLIN, SELL, [trunk("x", {"49": 1_000}, capacity=1)], {})) == ["x"]
+
+
+@pytest.mark.parametrize(
+    ("floor_micro", "carried"), [(0, True), (9_999, True), (10_000, True), (10_001, False), (-10_000, True)]
+)
+def test_the_margin_floor_is_per_minute_and_inclusive(floor_micro: int, carried: bool) -> None:
+    made = plan(BERLIN, SELL, [trunk("x", {"49": 80_000})], {}, margin_floor_micro=floor_micro)
+    assert bool(made.routes) is carried
+
+
+def test_a_negative_floor_allows_a_loss() -> None:
+    losing = [trunk("x", {"49": 100_000})]
+    assert names(plan(BERLIN, SELL, losing, {}, margin_floor_micro=-10_000)) == ["x"]
+    assert names(plan(BERLIN, SELL, losing, {}, margin_floor_micro=-9_999)) == []
+
+
+def test_attempts_are_limited() -> None:
+    made = plan(BERLIN, SELL, [trunk(name, {"49": 1_000}) for name in "dcba"], {}, limit=2)
+    assert names(made) == ["a", "b"]
+    assert left_out(made) == {"c": "not among the first 2", "d": "not among the first 2"}
+
+
+def test_another_policy_class_has_its_own_trunks() -> None:
+    trunks = [trunk("pstn", {"49": 1_000}), trunk("voip", {"49": 1_000}, policy_class=VOIP_ONLY)]
+    assert names(plan(BERLIN, SELL, trunks, {}, policy_class=VOIP_ONLY)) == ["voip"]
+
+
+def test_no_trunk_no_route() -> None:
+    assert plan(BERLIN, SELL, [], {}) == RoutePlan((), ())
+
+
+def test_the_frozen_plan_is_small_and_enough_to_price_each_attempt() -> None:
+    made = plan(BERLIN, SELL, [trunk("a", {"49": 10_000}, ring_s=20), trunk("b", {"33": 1})], {})
+    written = json.dumps(made.to_json())
+    told = json.loads(written)
+    assert Rate.from_json(told["routes"][0].pop("buy")) == made.routes[0].buy
+    assert told == {
+        "routes": [
+            {
+                "trunk_id": "id-a",
+                "name": "a",
+                "carrier": "a",
+                "ring_s": 20,
+                "cost_micro": 30_000,
+                "margin_micro": 240_000,
+            }
+        ],
+        "left_out": {"b": "no prefix in its deck"},
+    }
+    assert BERLIN.digits not in written
+    assert made.routes[0].why == "prefix 49: 0.03 EUR for 180 s, margin 0.24"
+
+
+@pytest.mark.parametrize("fields", [{"capacity": -1}, {"ring_s": 0}, {"policy_class": "any"}])
+def test_a_wrong_trunk_names_its_field(fields: dict[str, Any]) -> None:
+    (field,) = fields
+    with pytest.raises(ValueError, match=f"trunk x: {field}"):
+        trunk("x", {}, **fields)
