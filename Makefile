@@ -10,7 +10,7 @@ BOOTSTRAP = $(or $(PYTHON),$(error Python 3.11 or later is needed (Debian, Ubunt
 
 # Quick tests first, then the kinds that start a database or a switch.
 QUICK := bridge tests/unit tests/property
-SLOW := $(filter-out tests/unit tests/property tests/fixtures,$(patsubst %/,%,$(wildcard tests/*/)))
+SLOW := $(filter-out tests/unit tests/property tests/fixtures tests/__pycache__,$(patsubst %/,%,$(wildcard tests/*/)))
 PYTEST := $(BIN)/pytest --doctest-modules
 
 help: ## this list
@@ -28,10 +28,10 @@ test: still ## the same, and everything on real Postgres and real Asterisk: unde
 	$(PYTEST) $(QUICK) $(SLOW)
 
 still: .venv/.dev
-	$(BIN)/ruff format --check --quiet . || { echo "make format puts that right"; exit 1; }
+	$(BIN)/ruff format --check --output-format concise . || { echo "make format puts that right"; exit 1; }
 	$(BIN)/ruff check --quiet .
 	$(BIN)/mypy --no-error-summary
-	$(BIN)/lint-imports --no-cache
+	$(BIN)/lint-imports --no-cache --no-logo
 	$(BIN)/sqlfluff lint --disable-progress-bar sql/queries $(wildcard sql/examples)
 	$(BIN)/python .ci/dialplan.py asterisk-conf/extensions.conf
 

@@ -17,11 +17,16 @@ ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
 PYTHON = VENV / "bin" / "python"
 LOCKS = {"run": ROOT / ".ci" / "requirements.txt", "dev": ROOT / ".ci" / "requirements-dev.txt"}
+ERASE = "\r\033[K"  # the line the cursor is on
 PACKAGED_WHEELS = Path("/usr/share/python-wheels")
 NO_PIP = """\
 Python {version} here has neither ensurepip nor pip, and apt gave no python3-pip-whl:
 {reason}
 Fix: install pip's package as root (Debian, Ubuntu: apt install python3-venv), then run make setup again."""
+
+PIP_FAILED = """pip could not install. It said:
+{said}
+Fix what it names, most often the network, a proxy or its certificate, then run make setup again: that is safe."""
 
 
 class SetupFailed(Exception):
@@ -34,11 +39,10 @@ def main(stage: str) -> None:
         say("Making .venv with Python {}.{}.{}".format(*sys.version_info))
         make_venv()
     lock = LOCKS[stage]
-    say(
-        f"Installing {len(pinned(lock))} packages from {lock.relative_to(ROOT)}, each checked against its hash"
-    )
+    names = pinned(lock)
+    say(f"Installing {len(names)} packages from {lock.relative_to(ROOT)}, each checked against its hash")
     # Source packages are built with the build tools of the lock, which the `run` stage has installed.
-    pip("install", "--require-hashes", "--no-build-isolation", "-r", str(lock))
+    pip("install", "--require-hashes", "--no-build-isolation", "-r", str(lock), expected=len(names))
     if stage == "run":
         say("Installing callbridge itself, editable")
         pip("install", "--no-deps", "--no-build-isolation", "--no-index", "--editable", str(ROOT))
@@ -52,12 +56,10 @@ def say(line: str) -> None:
 def works(python: Path) -> bool:
     """Whether the venv is whole. An upgrade of the system's Python may have taken its interpreter away."""
     try:
-        return (
-            subprocess.run([python, "-m", "pip", "--version"], capture_output=True, check=False).returncode
-            == 0
-        )
+        asked = subprocess.run([python, "-m", "pip", "--version"], capture_output=True, check=False)
     except OSError:
         return False
+    return asked.returncode == 0
 
 
 def pinned(lock: Path) -> "list[str]":
@@ -66,12 +68,25 @@ def pinned(lock: Path) -> "list[str]":
     return [line.split("==")[0] for line in lines if "==" in line and "== 'win32'" not in line]
 
 
-def pip(*words: str) -> None:
-    command = [PYTHON, "-m", "pip", "--quiet", "--disable-pip-version-check", *words]
-    if subprocess.run(command, check=False).returncode != 0:
-        raise SetupFailed(
-            "pip could not install; its message stands above. It is safe to run make setup again."
-        )
+def pip(*words: str, expected: int = 0) -> None:
+    """Run pip. A terminal sees how many of the `expected` packages it has reached; its own words, only if it fails."""
+    command = [PYTHON, "-m", "pip", "--disable-pip-version-check", *words]
+    said, reached = [], 0
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as run:
+        for line in run.stdout or ():
+            said.append(line)
+            if (
+                sys.stdout.isatty()
+                and line.startswith(("Collecting ", "Requirement already"))
+                and "==" in line
+            ):
+                reached = min(reached + 1, expected)
+                name = line.partition("==")[0].split()[-1]
+                print(f"{ERASE}setup: {reached} of {expected}: {name}", end="", flush=True)
+    if reached:
+        print(ERASE, end="", flush=True)
+    if run.returncode != 0:
+        raise SetupFailed(PIP_FAILED.format(said="".join(said[-25:])))
 
 
 def make_venv() -> None:

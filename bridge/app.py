@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 from contextlib import AsyncExitStack, suppress
+from dataclasses import asdict
 from uuid import UUID
 
 import structlog
@@ -65,15 +66,23 @@ class Worker:
             store = CallStore(pool, switch_id)
             await store.ensure_partitions()
             endings = Endings(store)
-            routes = AgiRoutes(Admissions(store, settings.calls), endings, store, settings.calls, books.current)
+            routes = AgiRoutes(
+                Admissions(store, settings.calls), endings, store, settings.calls, books.current
+            )
             agi = AgiServer(
                 routes.handlers(), deadline_s=settings.agi.deadline_s, sessions_max=settings.agi.sessions_max
             )
             keeper = Keeper(settings, pool, dsn, store, endings, books.current, self._make_ami)
-            web = create_app(Services(pool, books, agi.stats, lambda: keeper.ami))
+            web = create_app(
+                Services(
+                    pool, books, lambda: asdict(agi.stats), lambda: keeper.ami.state if keeper.ami else None
+                )
+            )
             await agi.start(settings.agi.host, settings.agi.port)
             stack.push_async_callback(agi.stop, DRAIN_S)
-            server = _ApiServer(uvicorn.Config(web, log_config=None, access_log=False, lifespan="off", server_header=False))
+            server = _ApiServer(
+                uvicorn.Config(web, log_config=None, access_log=False, lifespan="off", server_header=False)
+            )
             sock = listen(settings.api.host, settings.api.port, "api.port")
             tasks = [
                 asyncio.create_task(books.run(), name="book"),
@@ -114,7 +123,9 @@ def listen(host: str, port: int, key: str) -> socket.socket:
         sock.bind((host, port))
     except OSError as error:
         sock.close()
-        raise ConfigError(key, f"{host}:{port} cannot be used: {error.strerror}", "Choose another port.") from error
+        raise ConfigError(
+            key, f"{host}:{port} cannot be used: {error.strerror}", "Choose another port."
+        ) from error
     return sock
 
 

@@ -19,7 +19,9 @@ from bridge.errors import BridgeError, ConfigError
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
 ConfigFile = Annotated[Path | None, typer.Option("--config", "-c", help="callbridge.toml")]
 
-app = typer.Typer(name="callbridge", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+app = typer.Typer(
+    name="callbridge", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False
+)
 conf_app = typer.Typer(help="The switch's configuration.", no_args_is_help=True)
 app.add_typer(conf_app, name="conf")
 
@@ -149,11 +151,28 @@ def demo(
 
 
 @app.command()
-def up() -> None:
-    """Keep the whole house running on this machine until `callbridge down` or Ctrl-C."""
-    from bridge.sandbox.up import up as run
+def up(as_json: Json = False) -> None:
+    """Keep the whole house running on this machine, in the background, until `callbridge down`."""
+    from bridge.sandbox import up as sandbox
 
-    run()
+    facts = sandbox.up()
+    print(json.dumps(facts) if as_json else sandbox.tell(facts))
+
+
+@app.command()
+def dial(
+    b_number: Annotated[str, typer.Argument(help="Whom to call, e.g. +493023125000")],
+    talk_s: Annotated[
+        float, typer.Option("--talk", min=0.1, max=600, help="Seconds to talk when answered.")
+    ] = 3.0,
+    as_json: Json = False,
+) -> None:
+    """Place a call in the house that `callbridge up` keeps, and tell its story."""
+    from bridge.sandbox.up import dial as run
+    from bridge.telling import tell
+
+    told = run(b_number, talk_s)
+    print(json.dumps(told) if as_json else tell(told))
 
 
 @app.command()
@@ -166,9 +185,13 @@ def down() -> None:
 
 @app.command()
 def bench(
-    names: Annotated[list[str] | None, typer.Argument(help="Figures to measure; all when none is named.")] = None,
+    names: Annotated[
+        list[str] | None, typer.Argument(help="Figures to measure; all when none is named.")
+    ] = None,
     as_json: Json = False,
-    smoke: Annotated[bool, typer.Option(help="Seconds instead of minutes; the numbers mean nothing.")] = False,
+    smoke: Annotated[
+        bool, typer.Option(help="Seconds instead of minutes; the numbers mean nothing.")
+    ] = False,
 ) -> None:
     """Measure this machine, each figure against its baseline in the same run."""
     from bridge.sandbox.bench import run

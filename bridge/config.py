@@ -1,4 +1,4 @@
-"""Frozen settings: defaults < callbridge.toml < CALLBRIDGE__SECTION__KEY in the environment. Unknown keys are refused."""
+"""Frozen settings: defaults < callbridge.toml < CALLBRIDGE__SECTION__KEY in the environment."""
 
 from __future__ import annotations
 
@@ -23,9 +23,13 @@ class Section(BaseModel):
 
 
 class Database(Section):
-    dsn: SecretStr = SecretStr("")  # postgresql://user:password@host:port/name ; needed by everything but `conf`
+    dsn: SecretStr = SecretStr(
+        ""
+    )  # postgresql://user:password@host:port/name ; needed by everything but `conf`
     pool_max: int = Field(10, ge=1, le=100)  # connections a worker
-    statement_timeout_s: float = Field(2.0, gt=0, le=60)  # a caller waits no longer than this for one statement
+    statement_timeout_s: float = Field(
+        2.0, gt=0, le=60
+    )  # a caller waits no longer than this for one statement
 
 
 class Agi(Section):
@@ -54,7 +58,9 @@ class Switch(Section):
     record_dir: Path = Path("/var/log/asterisk/cdr-custom")  # the journal and the CDR file are written here
     sip_host: str = "127.0.0.1"
     sip_port: Port = 5060
-    call_ended: Literal["journal", "agi"] = "journal"  # how the end of a call comes first; the CDR file is the witness
+    call_ended: Literal["journal", "agi"] = (
+        "journal"  # how the end of a call comes first; the CDR file is the witness
+    )
     emergency_trunk: str = ""  # name of the trunk for 110 and 112; `conf check` fails loudly without one
 
 
@@ -62,7 +68,9 @@ class Calls(Section):
     home_region: str = Field("DE", pattern=r"^[A-Z]{2}$")  # for numbers dialled without a country code
     slice_s: int = Field(120, ge=2, le=3600)  # talk time a hold pays for at first, and each extension adds
     slice_lead_s: float = Field(15.0, ge=0.5)  # an extension is asked for this long before the slice ends
-    cut_margin_ms: int = Field(250, ge=50, le=900)  # the switch cuts this much before the money ends, never after
+    cut_margin_ms: int = Field(
+        250, ge=50, le=900
+    )  # the switch cuts this much before the money ends, never after
     talk_s_max: int = Field(4 * 3600, ge=60)  # no call is longer
     attempts_max: int = Field(3, ge=1, le=10)
     lease_grace_s: int = Field(60, ge=1)  # a lease outlives the latest possible end of its call by this
@@ -111,7 +119,9 @@ def load(path: Path | None = None, environ: Mapping[str, str] | None = None) -> 
             section, _, key = name.removeprefix(ENV_PREFIX).lower().partition("__")
             branch = values.setdefault(section, {})
             if not key or not isinstance(branch, dict):
-                raise ConfigError(name, "is no setting", f"Write {ENV_PREFIX}SECTION__KEY, e.g. {ENV_PREFIX}API__PORT.")
+                raise ConfigError(
+                    name, "is no setting", f"Write {ENV_PREFIX}SECTION__KEY, e.g. {ENV_PREFIX}API__PORT."
+                )
             branch[key] = text
     try:
         return Settings.model_validate(values)
@@ -139,7 +149,9 @@ def _read_toml(path: Path, *, must_exist: bool) -> dict[str, Any]:
             raise ConfigError(str(path), "does not exist", "Give the path of a callbridge.toml.") from None
         return {}
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
-        raise ConfigError(str(path), f"cannot be read ({error})", "Correct the file; see docs/operators.md.") from None
+        raise ConfigError(
+            str(path), f"cannot be read ({error})", "Correct the file; see docs/operators.md."
+        ) from None
 
 
 def _as_config_error(error: ValidationError) -> ConfigError:

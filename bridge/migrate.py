@@ -29,7 +29,9 @@ def migrations() -> list[Migration]:
     found = []
     for path in sorted((SQL / "migrations").glob("[0-9][0-9][0-9][0-9]_*.sql")):
         text = path.read_text()
-        found.append(Migration(int(path.name[:4]), path.stem, text, hashlib.sha256(text.encode()).hexdigest()))
+        found.append(
+            Migration(int(path.name[:4]), path.stem, text, hashlib.sha256(text.encode()).hexdigest())
+        )
     return found
 
 
@@ -39,7 +41,9 @@ async def migrate(conn: Connection) -> list[str]:
     raises   ConfigError: the server is too old · StoreError: an applied migration has changed since
     """
     if conn.get_server_version().major * 10000 < SERVER_VERSION_MIN:
-        raise ConfigError("database.dsn", f"PostgreSQL {conn.get_server_version().major} is too old", "Use 18 or newer.")
+        raise ConfigError(
+            "database.dsn", f"PostgreSQL {conn.get_server_version().major} is too old", "Use 18 or newer."
+        )
     applied: list[str] = []
     await conn.execute("SELECT pg_advisory_lock($1)", _LOCK)
     try:

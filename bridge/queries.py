@@ -6,14 +6,17 @@ aiosql reads the files and numbers the parameters. Its own asyncpg calls are pas
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Final
 
 import aiosql
 from aiosql.adapters.asyncpg import AsyncPGAdapter
 
 from bridge.database import Connection
 from bridge.resources import SQL
+
+PREFETCH: Final = 1000  # rows a cursor fetches at a time
 
 
 class Query:
@@ -35,14 +38,23 @@ class Query:
         """The first column of the first row, or None."""
         return await conn.fetchval(self.sql, *[given[name] for name in self.names])
 
+    async def stream(self, conn: Connection, /, **given: object) -> AsyncIterator[Any]:
+        """Row by row through a cursor, inside a transaction only: memory stays flat however many there are."""
+        async for row in conn.cursor(self.sql, *[given[name] for name in self.names], prefetch=PREFETCH):
+            yield row
+
     async def run(self, conn: Connection, /, **given: object) -> None:
         await conn.execute(self.sql, *[given[name] for name in self.names])
 
 
 def _load(name: str) -> Any:
-    adapter = AsyncPGAdapter()
-    loaded = aiosql.from_path(SQL / "queries" / f"{name}.sql", lambda *_, **__: adapter, mandatory_parameters=False)
-    found = {query: getattr(loaded, query) for query in loaded.available_queries if not query.endswith("_cursor")}
+    adapter: Any = AsyncPGAdapter()  # type: ignore[no-untyped-call]
+    loaded = aiosql.from_path(
+        SQL / "queries" / f"{name}.sql", lambda *_, **__: adapter, mandatory_parameters=False
+    )
+    found = {
+        query: getattr(loaded, query) for query in loaded.available_queries if not query.endswith("_cursor")
+    }
     return SimpleNamespace(
         **{query: Query(made.sql, tuple(adapter.var_sorted[query])) for query, made in found.items()}
     )

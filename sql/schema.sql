@@ -312,6 +312,8 @@ CREATE FUNCTION uuid_floor_v1(at timestamptz) RETURNS uuid LANGUAGE sql IMMUTABL
 $$;
 
 -- Create this month's partitions and those of the next months. Safe to repeat; returns how many were made.
+-- ATTACH waits for no reader and no writer of the parent, as CREATE ... PARTITION OF would. Statement triggers of a parent
+-- are silent when a partition is named itself, so the ledger's partitions carry their own.
 CREATE FUNCTION partition_ensure_v1(months integer DEFAULT 3) RETURNS integer LANGUAGE plpgsql AS $$
 DECLARE
     made integer := 0;
@@ -319,13 +321,21 @@ DECLARE
     lower_at timestamptz;
     child text;
 BEGIN
+    PERFORM pg_advisory_xact_lock(hashtextextended('callbridge partitions', 0));
     FOR step IN 0..months LOOP
         lower_at := date_trunc('month', now(), 'UTC') + make_interval(months => step);
         FOREACH parent IN ARRAY ARRAY['call', 'attempt', 'charge', 'entry'] LOOP
             child := parent || to_char(lower_at AT TIME ZONE 'UTC', '_YYYY_MM');
             IF to_regclass('bridge.' || child) IS NULL THEN
-                EXECUTE format('CREATE TABLE bridge.%I PARTITION OF bridge.%I FOR VALUES FROM (%L) TO (%L)', child, parent,
+                EXECUTE format('CREATE TABLE bridge.%I (LIKE bridge.%I INCLUDING DEFAULTS INCLUDING CONSTRAINTS)', child, parent);
+                EXECUTE format('ALTER TABLE bridge.%I ATTACH PARTITION bridge.%I FOR VALUES FROM (%L) TO (%L)', parent, child,
                     bridge.uuid_floor_v1(lower_at), bridge.uuid_floor_v1(lower_at + interval '1 month'));
+                IF parent = 'entry' THEN
+                    EXECUTE format('CREATE TRIGGER entry_sums_to_zero AFTER INSERT ON bridge.%I REFERENCING NEW TABLE AS written '
+                        'FOR EACH STATEMENT EXECUTE FUNCTION bridge.entry_sums_to_zero_v1()', child);
+                    EXECUTE format('CREATE TRIGGER entry_no_truncate BEFORE TRUNCATE ON bridge.%I '
+                        'FOR EACH STATEMENT EXECUTE FUNCTION bridge.insert_only_v1()', child);
+                END IF;
                 made := made + 1;
             END IF;
         END LOOP;
@@ -357,7 +367,6 @@ BEGIN
         SELECT a.call_cap, a.balance_micro - a.held_micro + CASE a.funding WHEN 'postpaid' THEN a.credit_limit_micro ELSE 0 END
           INTO cap, available_micro FROM account a
          WHERE a.account_id = p_account_id AND a.state = 'active'
-           AND (a.funding = 'postpaid' OR a.balance_micro - a.held_micro < p_hold_micro)
            FOR NO KEY UPDATE;
         IF NOT FOUND OR available_micro < p_hold_micro THEN
             status := 'no_credit';
@@ -460,7 +469,8 @@ CREATE TYPE ended_call AS (
 
 -- End calls, each exactly once: CDR, charge, last attempt, hold settled and its rest released, ledger, lease.
 -- Whoever comes second for a call changes nothing. Returns the calls ended here, with what each account paid.
--- What a prepaid account cannot pay (the cut came late) is written off and never overdrawn.
+-- What a prepaid account cannot pay (the cut came late) is written off and never overdrawn; what calls of the same batch
+-- release pays, too.
 CREATE FUNCTION call_end_v1(p_ended ended_call[])
 RETURNS TABLE (ended_call_id uuid, charged_micro bigint, written_off_micro bigint) LANGUAGE plpgsql AS $$
 BEGIN
@@ -484,10 +494,12 @@ BEGIN
     ), paid AS (
         SELECT d.call_id, d.account_id, d.held_micro,
                (d.covered_micro + CASE WHEN d.spare_micro IS NULL THEN d.over_micro
-                    ELSE least(d.over_micro, greatest(d.spare_micro - coalesce(sum(d.over_micro) OVER earlier, 0), 0)) END
+                    ELSE least(d.over_micro, greatest(d.spare_micro + sum(d.held_micro - d.covered_micro) OVER batch
+                                                      - coalesce(sum(d.over_micro) OVER earlier, 0), 0)) END
                )::bigint AS charged_micro
           FROM due d
-        WINDOW earlier AS (PARTITION BY d.account_id ORDER BY d.call_id ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING)
+        WINDOW batch AS (PARTITION BY d.account_id),
+               earlier AS (PARTITION BY d.account_id ORDER BY d.call_id ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING)
     ), closed_hold AS (
         UPDATE hold h SET state = CASE WHEN i.amount_micro > 0 THEN 'settled' WHEN i.ended_by = 'resync' THEN 'expired'
                                        ELSE 'released' END,
@@ -528,7 +540,8 @@ BEGIN
     SELECT p.call_id, p.charged_micro, i.amount_micro - p.charged_micro FROM paid p JOIN i USING (call_id);
 END $$;
 
--- Money comes in. The same key again returns the first transfer; the same key with another amount or account is refused.
+-- Money comes in from a source of the same currency. The same key again returns the first transfer; the same key with
+-- another amount or account is refused.
 CREATE FUNCTION account_top_up_v1(p_account_id uuid, p_amount_micro bigint, p_source_id uuid, p_key text, p_note text)
 RETURNS uuid LANGUAGE plpgsql AS $$
 DECLARE
@@ -548,10 +561,11 @@ BEGIN
         END IF;
         RETURN id;
     END IF;
-    UPDATE account SET balance_micro = balance_micro + p_amount_micro
-     WHERE account_id = p_account_id AND tracked RETURNING currency INTO unit;
+    UPDATE account a SET balance_micro = a.balance_micro + p_amount_micro FROM account s
+     WHERE a.account_id = p_account_id AND a.tracked AND s.account_id = p_source_id AND s.currency = a.currency
+    RETURNING a.currency INTO unit;
     IF NOT FOUND THEN
-        RAISE EXCEPTION 'no such subscriber account: %', p_account_id USING ERRCODE = 'BR005';
+        RAISE EXCEPTION 'no such subscriber account in this currency: %', p_account_id USING ERRCODE = 'BR005';
     END IF;
     INSERT INTO entry (transfer_id, entry_no, account_id, amount_micro, currency)
     VALUES (id, 1, p_account_id, p_amount_micro, unit), (id, 2, p_source_id, -p_amount_micro, unit);

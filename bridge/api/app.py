@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
 from uuid import UUID
@@ -15,8 +15,6 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from bridge import __version__
 from bridge.api import problems
 from bridge.api.auth import check_key
-from bridge.asterisk.agi_server import AgiStats
-from bridge.asterisk.ami import Ami
 from bridge.calls.book_watch import BookWatch
 from bridge.calls.listing import recent_calls
 from bridge.calls.story import story
@@ -29,17 +27,27 @@ LAST_CALL = UUID("ffffffff-ffff-ffff-ffff-ffffffffffff")
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """What the API asks. `ami` is there only in the worker that keeps the switch."""
+    """What the API asks.
+
+    agi          sessions since the start by ending, and `accepted`
+    ami_state    down, up or refused; None in a worker that does not keep the switch
+    """
 
     pool: asyncpg.Pool
     books: BookWatch
-    agi: AgiStats
-    ami: Callable[[], Ami | None]
+    agi: Callable[[], Mapping[str, int]]
+    ami_state: Callable[[], str | None]
 
 
 def create_app(services: Services) -> FastAPI:
     """The application of one worker."""
-    app = FastAPI(title="callbridge", version=__version__, openapi_url="/v1/openapi.json", docs_url="/docs", redoc_url=None)
+    app = FastAPI(
+        title="callbridge",
+        version=__version__,
+        openapi_url="/v1/openapi.json",
+        docs_url="/docs",
+        redoc_url=None,
+    )
     problems.install(app)
     bearer = HTTPBearer(auto_error=False)
 
@@ -89,11 +97,10 @@ def _health(app: FastAPI, services: Services) -> None:
             checks["book"] = "ok"
         except BridgeError as error:
             checks["book"] = str(error)
-        ami = services.ami()
         ready = checks["database"] == checks["book"] == "ok"
         response.status_code = 200 if ready else 503
-        return {"ready": ready, **checks, "ami": ami.state if ami else "kept by another worker"}
+        return {"ready": ready, **checks, "ami": services.ami_state() or "kept by another worker"}
 
     @app.get("/metrics", include_in_schema=False)
     async def metrics(_: Request) -> Response:
-        return Response(render(services.agi, services.books.versions), media_type=CONTENT_TYPE_LATEST)
+        return Response(render(services.agi(), services.books.versions), media_type=CONTENT_TYPE_LATEST)

@@ -26,7 +26,13 @@ log = structlog.get_logger("api")
 
 def problem(status: int, code: str, detail: str, **more: Any) -> JSONResponse:
     """One problem document."""
-    body = {"type": "about:blank", "title": code.replace("_", " "), "status": status, "code": code, "detail": detail}
+    body = {
+        "type": "about:blank",
+        "title": code.replace("_", " "),
+        "status": status,
+        "code": code,
+        "detail": detail,
+    }
     headers = {"WWW-Authenticate": "Bearer"} if status == 401 else None
     return JSONResponse(body | more, status, headers, media_type="application/problem+json")
 
@@ -46,7 +52,9 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(RequestValidationError)
     async def shape(_: Request, error: RequestValidationError) -> JSONResponse:
         errors = [{"pointer": "/".join(map(str, one["loc"])), "detail": one["msg"]} for one in error.errors()]
-        return problem(422, "invalid_request", "The request does not have the documented shape.", errors=errors)
+        return problem(
+            422, "invalid_request", "The request does not have the documented shape.", errors=errors
+        )
 
     @app.exception_handler(HTTPException)
     async def http(_: Request, error: HTTPException) -> JSONResponse:

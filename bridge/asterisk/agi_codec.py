@@ -2,14 +2,15 @@
 
     HEADER ──request──▶ READY ──command──▶ WAITING ──520-──▶ USAGE
                           ▲                   │                │
-                          └──────reply────────┴─────reply──────┘      EOF ──▶ CLOSED, broken framing ──▶ BROKEN
+                          └──────reply────────┴─────reply──────┘     end ──▶ CLOSED, a fault ──▶ BROKEN
 
 What Asterisk 22 does, read on the wire:
 - the header comes line by line, in one fixed order; `HANGUP` may come on any line after it, and always comes
   at the end of a FastAGI session, after our half-close;
 - a session ended without a word leaves AGISTATUS=SUCCESS; only the line `FAILURE` makes it FAILURE;
-- values are sent raw, so a caller can forge the rest of a header (see `agi_header`). The true rest that follows
-  gives him away: nothing but `HANGUP` may come before we speak. Take every waiting event before acting on a Request.
+- values are sent raw, so a caller can forge the rest of a header (see `agi_header`). The true rest that
+  follows gives him away: nothing but `HANGUP` may come before we speak. Take every waiting event before
+  acting on a Request.
 
 Text is UTF-8; bytes that are not become U+FFFD, so every value can be stored and rendered. NUL is refused.
 """
@@ -99,8 +100,8 @@ _VARIABLE = re.compile(r"[A-Za-z0-9_]+(?:\([A-Za-z0-9_,]*\))?")
 class AgiCodec:
     """One AGI session. Feed with `receive_data`, then take events until `next_event` returns None.
 
-    Events do not depend on how the bytes were cut. The peer's faults raise RemoteProtocolError from `next_event`,
-    now and at every later call; ours raise LocalProtocolError and change nothing.
+    Events do not depend on how the bytes were cut. The peer's faults raise RemoteProtocolError from
+    `next_event`, now and at every later call; ours raise LocalProtocolError and change nothing.
     """
 
     __slots__ = (

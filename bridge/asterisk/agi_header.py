@@ -1,8 +1,8 @@
 """The header of an AGI session: the one shape Asterisk writes, and nothing else.
 
-Values are sent raw. A SIP peer's `%0A` in a display name arrives as a line feed, so a caller can write header lines.
-Therefore every key stands in its place, none twice, none unknown. What must be trusted belongs into the AGI URL: it
-precedes whatever a caller can write and cannot be said again.
+Values are sent raw. A SIP peer's `%0A` in a display name arrives as a line feed, so a caller can write header
+lines. Therefore every key stands in its place, none twice, none unknown. What must be trusted belongs into the
+AGI URL, encoded: it precedes whatever a caller can write and cannot be said again.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ HEADER_LINES_MAX = 64
 
 
 class Request(NamedTuple):
-    """Asterisk asks. `env` has every `agi_*` key but the arguments; its values are what the caller sent: hostile."""
+    """Asterisk asks. `env` has every `agi_*` key but the arguments; the caller chose many of its values."""
 
     route: str  # path of the AGI URL without slash and query: "authorise" of agi://host/authorise?a=1
     query: str  # behind the question mark, still encoded
@@ -27,10 +27,10 @@ class Request(NamedTuple):
 # The order in which res_agi.c writes; the script is left out when the URL has no path.
 # fmt: off
 _ENV_KEYS = (
-    "agi_network", "agi_network_script", "agi_request", "agi_channel", "agi_language", "agi_type", "agi_uniqueid",
-    "agi_version", "agi_callerid", "agi_calleridname", "agi_callingpres", "agi_callingani2", "agi_callington",
-    "agi_callingtns", "agi_dnid", "agi_rdnis", "agi_context", "agi_extension", "agi_priority", "agi_enhanced",
-    "agi_accountcode", "agi_threadid",
+    "agi_network", "agi_network_script", "agi_request", "agi_channel", "agi_language", "agi_type",
+    "agi_uniqueid", "agi_version", "agi_callerid", "agi_calleridname", "agi_callingpres", "agi_callingani2",
+    "agi_callington", "agi_callingtns", "agi_dnid", "agi_rdnis", "agi_context", "agi_extension",
+    "agi_priority", "agi_enhanced", "agi_accountcode", "agi_threadid",
 )
 # fmt: on
 _OPTIONAL = "agi_network_script"
@@ -44,13 +44,13 @@ _LINE_SIZES = [len(key) + len(": \n") for key in _ENV_KEYS]
 HEADER_BYTES_MIN = sum(_LINE_SIZES) - len(_OPTIONAL + ": \n") + len("\n")
 """No header is shorter: a reader may sleep until so many bytes are there."""
 
-# The rest of the current line, the lines after it, the blank line. Without the optional script every line stands one
-# place earlier, so the sum starts one further on.
+# The rest of the current line, the lines after it, the blank line. Without the optional script every line
+# stands one place earlier, so the sum starts one further on.
 _LEAST_AFTER = tuple(sum(_LINE_SIZES[n + 2 :]) + len("\n\n") for n in range(len(_ENV_KEYS) - 1))
 
 
 def bytes_to_come(lines: int) -> int:
-    """Bytes that must follow when that many lines are complete and the next may have begun; never too many."""
+    """Bytes that must follow when so many lines are complete and the next may have begun; never too many."""
     return _LEAST_AFTER[lines] if lines < len(_LEAST_AFTER) else 1
 
 

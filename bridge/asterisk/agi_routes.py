@@ -10,7 +10,7 @@ import structlog
 
 from bridge.asterisk.agi_header import Request
 from bridge.asterisk.agi_server import Handler
-from bridge.asterisk.channel_vars import Verdict, dial, stop
+from bridge.asterisk.channel_vars import Verdict, dial, endpoint_of, stop
 from bridge.asterisk.records import parse_cause, parse_end, parse_pdd
 from bridge.calls.admit import Admissions, Admitted
 from bridge.calls.book import Book
@@ -77,7 +77,7 @@ class AgiRoutes:
         return self._first(verdict).text()
 
     async def attempt_ended(self, request: Request) -> str | None:
-        """What now? Arguments: token, limit, DIALSTATUS, HANGUPCAUSE, ringing and early media in ms, last SIP status."""
+        """What now? Arguments: token, limit, DIALSTATUS, HANGUPCAUSE, ms to ringing, to early media, last SIP."""
         if len(request.args) < ATTEMPT_ARGS:
             log.error("attempt-ended asked with too few arguments; is extensions.conf of this version?")
             return stop(UNAVAILABLE.cause).text()
@@ -107,7 +107,9 @@ class AgiRoutes:
         except StoreUnavailable as error:
             log.error("attempt not recorded", call=str(token.call_id), error=str(error))
             return stop(outcome.cause, text).text()
-        log.info("attempt ended", call=str(token.call_id), trunk=route.name, outcome=outcome.reason, sip=sip_code)
+        log.info(
+            "attempt ended", call=str(token.call_id), trunk=route.name, outcome=outcome.reason, sip=sip_code
+        )
         if next_route is None or not going_on:
             return stop(outcome.cause, text).text()
         return dial(
@@ -129,7 +131,14 @@ class AgiRoutes:
             return
         async with self._store.batch() as conn:
             if token.orphan is not None:
-                await self._endings.adopt(conn, token, token.orphan, request.env["agi_uniqueid"], instant(record.answered_us or record.ended_us), self._book())
+                await self._endings.adopt(
+                    conn,
+                    token,
+                    token.orphan,
+                    request.env["agi_uniqueid"],
+                    instant(record.answered_us or record.ended_us),
+                    self._book(),
+                )
             await self._endings.end(conn, [record], self._book())
 
     def _first(self, admitted: Admitted) -> Verdict:
@@ -152,13 +161,8 @@ class AgiRoutes:
         return (route.ring_s if route else 0) + limit_ms // 1000 + self._rules.lease_grace_s
 
 
-def endpoint_of(channel: str) -> str:
-    """The PJSIP endpoint of a channel: PJSIP/app1-0000002a -> app1."""
-    return channel.removeprefix("PJSIP/").rpartition("-")[0]
-
-
 def _milliseconds(seconds: str) -> int:
-    """"59.750" -> 59750, as our own answer wrote it; 1 for anything else, which cuts the call at once."""
+    """ "59.750" -> 59750, as our own answer wrote it; 1 for anything else, which cuts the call at once."""
     whole, _, part = seconds.partition(".")
     text = whole + part.ljust(3, "0")[:3]
     return max(int(text), 1) if text.isascii() and text.isdigit() and len(text) < 12 else 1

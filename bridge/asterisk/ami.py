@@ -17,8 +17,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, NoReturn, cast
 
 import structlog
-from panoramisk.actions import Action  # type: ignore[import-untyped]
-from panoramisk.ami_protocol import AMIProtocol  # type: ignore[import-untyped]
+from panoramisk.actions import Action
+from panoramisk.ami_protocol import AMIProtocol
 
 from bridge.asterisk import ami_events
 from bridge.asterisk.ami_events import AmiRefused, AmiReply, Event, FullyBooted, LiveChannel

@@ -59,9 +59,7 @@ class Verdict:
         return ",".join(fields)
 
 
-def dial(
-    trunk: str, number: str, *, ring_s: int, limit_ms: int, cause: int, call: str, cli: str
-) -> Verdict:
+def dial(trunk: str, number: str, *, ring_s: int, limit_ms: int, cause: int, call: str, cli: str) -> Verdict:
     """Try `number` on `trunk`; hang up with `cause` should nothing come of it."""
     return Verdict("dial", cause, f"PJSIP/{number}@{trunk}", ring_s, limit_ms, call, cli)
 
@@ -69,3 +67,8 @@ def dial(
 def stop(cause: int, call: str = "") -> Verdict:
     """Dial no more and hang up."""
     return Verdict("stop", cause, call=call)
+
+
+def endpoint_of(channel: str) -> str:
+    """The PJSIP endpoint of a channel: PJSIP/app1-0000002a -> app1."""
+    return channel.removeprefix("PJSIP/").rpartition("-")[0]

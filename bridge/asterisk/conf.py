@@ -1,4 +1,4 @@
-"""The generated half of the switch's configuration: rendered from settings and database, checked, put in place whole."""
+"""The generated half of the switch's configuration: rendered from settings and database, checked, put in place."""
 
 from __future__ import annotations
 
@@ -22,7 +22,15 @@ CDR_FILE: Final = "callbridge.csv"
 RELOADS: Final = ("pbx_config", "res_pjsip")
 
 # Asterisk calls it an error when one of these is absent, and a folder of our own has nothing else in it.
-_DEFAULTS: Final = ("acl.conf", "ccss.conf", "cel.conf", "features.conf", "pjproject.conf", "stasis.conf", "udptl.conf")
+_DEFAULTS: Final = (
+    "acl.conf",
+    "ccss.conf",
+    "cel.conf",
+    "features.conf",
+    "pjproject.conf",
+    "stasis.conf",
+    "udptl.conf",
+)
 _INDICATIONS: Final = (
     "[general]\ncountry = de\n\n[de]\ndescription = Germany\nringcadence = 1000,4000\n"
     "dial = 425\nbusy = 425/480,0/480\nring = 425/1000,0/4000\ncongestion = 425/240,0/240\n"
@@ -54,7 +62,9 @@ def render(settings: Settings, trunks: Iterable[TrunkPeer], apps: Iterable[App])
         for number, line in enumerate(text.splitlines(), 1):
             if not line.startswith(";") and not _VALUE.fullmatch(line):
                 raise ConfigError(
-                    f"{FOLDER}/{name}", f"line {number} would hold a control character or a semicolon", "Rename it."
+                    f"{FOLDER}/{name}",
+                    f"line {number} would hold a control character or a semicolon",
+                    "Rename it.",
                 )
     return {name: _HEAD + text for name, text in files.items()}
 
@@ -71,7 +81,7 @@ def write(conf_dir: Path, files: Mapping[str, str]) -> list[str]:
         part = folder / f".{name}.part"
         part.write_text(text)
         part.chmod(0o640)  # secrets stand in some
-        os.replace(part, target)
+        part.replace(target)
         changed.append(name)
     return changed
 
@@ -82,24 +92,30 @@ def check(settings: Settings, conf_dir: Path) -> list[Problem]:
     if not settings.switch.emergency_trunk:
         fix = "Set switch.emergency_trunk to the name of a trunk that takes 110 and 112 (TKG §164)."
         found.append(Problem("emergency calls have no trunk", fix))
-    for name in ("globals.conf", "manager.conf", "pjsip.conf"):
-        if not (conf_dir / FOLDER / name).is_file():
-            found.append(Problem(f"{FOLDER}/{name} is missing", "Run `callbridge conf render`."))
+    found.extend(
+        Problem(f"{FOLDER}/{name} is missing", "Run `callbridge conf render`.")
+        for name in ("globals.conf", "manager.conf", "pjsip.conf")
+        if not (conf_dir / FOLDER / name).is_file()
+    )
     for name, wanted in _includes():
         path = conf_dir / name
         text = path.read_text(errors="replace") if path.is_file() else ""
         if wanted not in text:
-            found.append(Problem(f"{path} lacks {wanted!r}", f"Include or copy asterisk-conf/{name} of this version."))
+            found.append(
+                Problem(f"{path} lacks {wanted!r}", f"Include or copy asterisk-conf/{name} of this version.")
+            )
     if not settings.switch.record_dir.is_dir():
         fix = "Create it, writable by Asterisk's user and readable by the bridge's."
         found.append(Problem(f"switch.record_dir {settings.switch.record_dir} does not exist", fix))
     elif not os.access(settings.switch.record_dir, os.R_OK | os.X_OK):
-        found.append(Problem(f"{settings.switch.record_dir} cannot be read", "Add the bridge's user to its group."))
+        found.append(
+            Problem(f"{settings.switch.record_dir} cannot be read", "Add the bridge's user to its group.")
+        )
     return found
 
 
 def install(conf_dir: Path) -> None:
-    """Copy the literal files into an empty configuration folder, as the sandbox does. An operator's own are not touched."""
+    """Make a whole configuration folder of our own, as the sandbox needs one. Not for an operator's /etc/asterisk."""
     conf_dir.mkdir(parents=True, exist_ok=True)
     for source in sorted(ASTERISK_CONF.glob("*.conf")):
         (conf_dir / source.name).write_text(source.read_text())
@@ -138,7 +154,9 @@ def _manager(settings: Settings) -> str:
     ami = settings.ami
     secret = ami.secret.get_secret_value()
     if len(secret) < 16:
-        raise ConfigError("ami.secret", "is shorter than 16 characters", "Set one, e.g. from `openssl rand -hex 24`.")
+        raise ConfigError(
+            "ami.secret", "is shorter than 16 characters", "Set one, e.g. from `openssl rand -hex 24`."
+        )
     return (
         f"port = {ami.port}\nbindaddr = {ami.host}\n\n[{ami.username}]\nsecret = {secret}\n"
         "deny = 0.0.0.0/0.0.0.0\npermit = 127.0.0.1/255.255.255.255\n"

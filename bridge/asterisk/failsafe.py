@@ -21,7 +21,7 @@ from uuid import UUID
 from asterisk.agi import AGI, AGIHangup
 
 from bridge.asterisk.agi_header import HEADER_LINES_MAX, parse_header
-from bridge.asterisk.channel_vars import ANSWER, Verdict, dial, stop
+from bridge.asterisk.channel_vars import ANSWER, Verdict, dial, endpoint_of, stop
 from bridge.calls.snapshot import Snapshot, read_key, unseal
 from bridge.calls.token import Orphan, Token
 from bridge.errors import BridgeError, ChannelGone, ConfigError, RemoteProtocolError
@@ -41,7 +41,11 @@ def main() -> int:
         with open(0, encoding="latin-1", newline="\n", closefd=False) as asked, os.fdopen(1, "w") as answers:
             session = Session(asked, answers)
             text, note = answer(session.head, sys.argv[1:], time.time())
-            session.set_variable(ANSWER, text)
+            try:
+                session.set_variable(ANSWER, text)
+            except RemoteProtocolError as untaken:
+                note = f"{note}; {untaken}"
+            # Afterwards: a log that hangs must not keep the caller waiting.
             syslog.syslog(syslog.LOG_WARNING, note)
     except (ChannelGone, AGIHangup, BrokenPipeError):
         pass
@@ -142,7 +146,7 @@ def _answer(head: str, arguments: Sequence[str], now: float) -> Refuse | Verdict
     snapshot = unseal(snapshot_path.read_bytes(), read_key(key_path), now)
     # A process is not told agi_network; from there on the header is the same.
     env = parse_header(f"agi_network: no\n{head}").env
-    app = env["agi_channel"].removeprefix("PJSIP/").rpartition("-")[0]
+    app = endpoint_of(env["agi_channel"])
     return decide(snapshot, app, env["agi_callerid"], env["agi_dnid"], uuid7(now))
 
 

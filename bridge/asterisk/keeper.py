@@ -77,7 +77,9 @@ class Keeper:
         while True:
             try:
                 async with store_errors():
-                    conn = await asyncpg.connect(self._dsn, timeout=5, server_settings={"search_path": "bridge, public"})
+                    conn = await asyncpg.connect(
+                        self._dsn, timeout=5, server_settings={"search_path": "bridge, public"}
+                    )
                     try:
                         await self._own(conn)
                     finally:
@@ -88,8 +90,10 @@ class Keeper:
 
     async def _own(self, conn: asyncpg.Connection) -> None:
         name = self._settings.switch.name
-        while not await queries.switch.try_own.value(conn, name=name):
-            await asyncio.sleep(OWN_S)
+        while True:
+            if await queries.switch.try_own.value(conn, name=name):
+                break
+            await asyncio.sleep(OWN_S)  # the database has no way to wait for it that ends with our patience
         lost = asyncio.Event()
         conn.add_termination_listener(lambda _: lost.set())
         log.info("switch owned", switch=name)
@@ -180,7 +184,9 @@ class Keeper:
         for lease in await self._store.leases():
             if lease["answered_at"] is not None:
                 cut_at = lease["answered_at"] + timedelta(milliseconds=lease["limit_ms"] - margin_ms)
-                self._cuts[lease["call_id"]] = Extended(lease["call_id"], lease["channel"], lease["limit_ms"], cut_at)
+                self._cuts[lease["call_id"]] = Extended(
+                    lease["call_id"], lease["channel"], lease["limit_ms"], cut_at
+                )
         for extended in list(self._cuts.values()):
             await self._move_cut(extended)
 
@@ -212,7 +218,9 @@ class Keeper:
 
     async def _last_seen(self) -> datetime | None:
         async with connection(self._pool) as conn:
-            seen: datetime | None = await queries.switch.last_seen.value(conn, switch_id=self._store.switch_id)
+            seen: datetime | None = await queries.switch.last_seen.value(
+                conn, switch_id=self._store.switch_id
+            )
             return seen
 
     async def _housekeeping(self) -> None:

@@ -152,7 +152,9 @@ class Witness(_Reader):
             if cdr is None:
                 log.error("CDR line not understood")
             elif cdr.mark == EMERGENCY:
-                log.warning("emergency call", dialled=cdr.dst, uniqueid=cdr.uniqueid, answered=cdr.answered_us > 0)
+                log.warning(
+                    "emergency call", dialled=cdr.dst, uniqueid=cdr.uniqueid, answered=cdr.answered_us > 0
+                )
             elif cdr.token is not None:
                 known = by_call.get(cdr.token.call_id)
                 if known is None or not known.answered_us:
@@ -164,7 +166,12 @@ class Witness(_Reader):
         for call_id, cdr in by_call.items():
             assert cdr.token is not None
             record = EndRecord(
-                call_id, cdr.token.attempt_no, cdr.answered_us, cdr.ended_us, "cdr", "" if cdr.answered_us else "CANCEL"
+                call_id,
+                cdr.token.attempt_no,
+                cdr.answered_us,
+                cdr.ended_us,
+                "cdr",
+                "" if cdr.answered_us else "CANCEL",
             )
             row = endings.get(call_id)
             if row is None and cdr.token.orphan is not None:
@@ -175,8 +182,11 @@ class Witness(_Reader):
             elif row is not None and row["state"] == "live":
                 if cdr.answered_us or cdr.token.attempt_no == row["attempt_no"]:
                     missed.append(record)
-            elif row is not None and (unlike := differences(record, row["state"], row["answered_at"], row["ended_at"])):
-                if cdr.answered_us:  # an unanswered leg of an answered call is only an attempt
+            elif (
+                row is not None and cdr.answered_us
+            ):  # an unanswered leg of an answered call is but an attempt
+                unlike = differences(record, row["state"], row["answered_at"], row["ended_at"])
+                if unlike:
                     log.warning("witnesses disagree", call=str(call_id), **unlike)
                     await self._store.disagree(conn, call_id, "cdr_differs", unlike)
         if missed:

@@ -1,8 +1,10 @@
 """The lines a switch writes down: the journal of the dialplan and the CDR file. Pure; a bad line is None, not an error.
 
 Journal   answered|<token>|<epoch>|<ring ms>|<progress ms>
-          ended|<token>|<answer>|<end>|<now>|<DIALSTATUS>|<cause>|<hang-up source>|<channel>|<ring ms>|<progress ms>|<dialled ms>|<talk ms>
-CDR       "<token>","<uniqueid>","<start>","<answer>","<end>","<disposition>","<channel>","<dst channel>","<src>","<dst>"
+          ended|<token>|<answer>|<end>|<now>|<DIALSTATUS>|<cause>|<hang-up source>|<channel>
+               |<ring ms>|<progress ms>|<dialled ms>|<talk ms>
+CDR       "<token>","<uniqueid>","<start>","<answer>","<end>","<disposition>","<channel>","<dst channel>",
+          "<src>","<dst>"
 Times are seconds since 1970 with six decimals; 0.000000 is "never".
 """
 

@@ -43,7 +43,9 @@ class Resync:
     async def compare(self, channels: Callable[[], Awaitable[Sequence[LiveChannel]]]) -> None:
         """One comparison. The switch is only asked when some call is old enough to be compared."""
         now = datetime.now(UTC)
-        leases = [row for row in await self._store.leases() if (now - row["admitted_at"]).total_seconds() > YOUNG_S]
+        leases = [
+            row for row in await self._store.leases() if (now - row["admitted_at"]).total_seconds() > YOUNG_S
+        ]
         if not leases:
             self._missing_since.clear()
             self._seen.clear()

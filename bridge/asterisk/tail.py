@@ -34,7 +34,7 @@ class Line:
 class Tail:
     """Reads one growing file. `position` is behind what was last taken; moving it is the caller's decision."""
 
-    def __init__(self, path: Path, position: Position = Position()) -> None:  # noqa: B008  frozen, so safely shared
+    def __init__(self, path: Path, position: Position = Position()) -> None:
         self.path, self.position = path, position
         self._fd: int | None = None
 
@@ -54,13 +54,15 @@ class Tail:
         lines, offset = [], self.position.offset
         for raw in chunk[: chunk.rfind(b"\n") + 1].splitlines(keepends=True):
             offset += len(raw)
-            lines.append(Line(raw.decode("utf-8", "replace").rstrip("\r\n"), Position(self.position.inode, offset)))
+            lines.append(
+                Line(raw.decode("utf-8", "replace").rstrip("\r\n"), Position(self.position.inode, offset))
+            )
         return lines
 
     def pending(self) -> bool:
         """Whether something was written behind the position. One stat; cheap enough to ask often."""
         try:
-            found = os.stat(self.path) if self._fd is None else os.fstat(self._fd)
+            found = self.path.stat() if self._fd is None else os.fstat(self._fd)
         except FileNotFoundError:
             return False
         return found.st_size > self.position.offset or found.st_nlink == 0 or self._renamed()
@@ -95,7 +97,7 @@ class Tail:
 
     def _renamed(self) -> bool:
         try:
-            return os.stat(self.path).st_ino != self.position.inode
+            return self.path.stat().st_ino != self.position.inode
         except FileNotFoundError:
             return False
 

@@ -84,7 +84,9 @@ def decide(
         limit=rules.attempts_max,
     )
     if not routes.routes:
-        return refuse(RefuseReason.no_route, "; ".join(f"{left.name}: {left.why}" for left in routes.left_out))
+        return refuse(
+            RefuseReason.no_route, "; ".join(f"{left.name}: {left.why}" for left in routes.left_out)
+        )
     return Admission(number, sell, routes, charge(sell, limit_ms).amount_micro, limit_ms)
 
 
@@ -107,12 +109,14 @@ class Admissions:
             if isinstance(presented, Number):
                 caller = await session.caller(asked.app, presented.e164)
             live = await session.trunks_live() if book.capped else {}
-            verdict: Refuse | Admission | Admitted = decide(caller, number, book, live, rules)
             for _ in range(RACES_MAX):
-                if not isinstance(verdict, Admission):
-                    break
+                verdict = decide(caller, number, book, live, rules)
+                if isinstance(verdict, Refuse):
+                    b_number = number.e164 if isinstance(number, Number) else None
+                    await session.refuse(asked, caller, b_number, verdict)
+                    return verdict
                 assert caller is not None and isinstance(presented, Number)
-                first = verdict.routes.routes[0]
+                trunk = book.peers[verdict.routes.routes[0].trunk_id].trunk
                 written = await session.admit(
                     asked,
                     caller,
@@ -120,30 +124,26 @@ class Admissions:
                     verdict.b_number.e164,
                     verdict.sell,
                     verdict.routes,
-                    trunk_cap=book.peers[first.trunk_id].trunk.capacity,
+                    trunk_cap=trunk.capacity,
                     hold_micro=verdict.hold_micro,
                     limit_ms=verdict.limit_ms,
                     lease_s=self._lease_s(verdict),
                 )
                 match written.status:
                     case "ok":
-                        frozen = Frozen(written.call_id, verdict.sell, verdict.routes.routes, verdict.b_number.e164)
+                        frozen = Frozen(
+                            written.call_id, verdict.sell, verdict.routes.routes, verdict.b_number.e164
+                        )
                         return Admitted(frozen, verdict.limit_ms, presented.e164)
                     case "no_credit":
                         caller = replace(caller, available_micro=written.available_micro)
                     case "too_many_calls":
                         caller = replace(caller, live=caller.call_cap or 0)
                     case "trunk_full":
-                        live = {**live, first.trunk_id: book.peers[first.trunk_id].trunk.capacity or 0}
-                verdict = decide(caller, number, book, live, rules)
-            if isinstance(verdict, Admission):
-                raise StoreUnavailable(f"the same account was raced {RACES_MAX} times")
-            b_number = number.e164 if isinstance(number, Number) else None
-            await session.refuse(asked, caller, b_number, verdict)
-            return verdict
+                        live = {**live, trunk.trunk_id: trunk.capacity or 0}
+            raise StoreUnavailable(f"other calls of the account came first {RACES_MAX} times")
 
     def _lease_s(self, admission: Admission) -> int:
         """Ringing on every route, then the whole hold, then some grace: later than any such call can end."""
         ring_s = sum(route.ring_s for route in admission.routes.routes)
         return ring_s + admission.limit_ms // 1000 + self._rules.lease_grace_s
-

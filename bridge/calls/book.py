@@ -1,4 +1,4 @@
-"""The book: decks, plans and trunks as one immutable snapshot that every admission reads without asking the database."""
+"""The book: decks, plans and trunks as one immutable snapshot, so that an admission need not ask the database."""
 
 from __future__ import annotations
 

@@ -59,7 +59,12 @@ class BookWatch:
 
     async def _follow(self, listener: asyncpg.Connection) -> None:
         lost = asyncio.Event()
-        listener.add_termination_listener(lambda _: (lost.set(), self._changed.set()))
+
+        def gone(_: object) -> None:
+            lost.set()
+            self._changed.set()
+
+        listener.add_termination_listener(gone)
         await listener.add_listener(CHANNEL, lambda *_: self._changed.set())
         while not lost.is_set():
             self._changed.clear()

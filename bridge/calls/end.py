@@ -70,7 +70,9 @@ class Endings:
         done = await self._store.end(conn, priced)
         for call_id, (charged_micro, written_off_micro) in done.items():
             if written_off_micro:
-                log.warning("call outlasted its money", call=str(call_id), written_off_micro=written_off_micro)
+                log.warning(
+                    "call outlasted its money", call=str(call_id), written_off_micro=written_off_micro
+                )
             log.info("call ended", call=str(call_id), charged_micro=charged_micro, by=by_id[call_id].source)
         return set(done)
 
@@ -85,7 +87,9 @@ class Endings:
             log.error("failsafe call cannot be rated", call=str(token.call_id))
             await self._store.disagree(conn, token.call_id, "failsafe_not_rated", {"trunk": orphan.trunk})
             return
-        routes: RoutePlan = plan(Number(orphan.b_number), sell, [peer.trunk], {}, margin_floor_micro=-(10**12))
+        routes: RoutePlan = plan(
+            Number(orphan.b_number), sell, [peer.trunk], {}, margin_floor_micro=-(10**12)
+        )
         await queries.calls.adopt.run(
             conn,
             call_id=token.call_id,
@@ -108,7 +112,9 @@ def ledgers(book: Book, frozen: Frozen, attempt_no: int | None) -> Ledgers:
     return Ledgers(book.revenue[frozen.sell.currency], book.cost[buy_currency], carrier)
 
 
-def differences(mine: EndRecord, state: str, answered_at: datetime | None, ended_at: datetime | None) -> dict[str, str]:
+def differences(
+    mine: EndRecord, state: str, answered_at: datetime | None, ended_at: datetime | None
+) -> dict[str, str]:
     """What two witnesses of one ended call disagree on; empty when they agree to the millisecond."""
     found: dict[str, str] = {}
     if (state == "answered") != (mine.answered_us > 0):

@@ -206,7 +206,12 @@ class CallStore:
             return bool(said == "ok")
 
     async def answered(
-        self, conn: Connection, rows: Iterable[tuple[UUID, datetime, int | None]], *, lead_s: float, grace_s: int
+        self,
+        conn: Connection,
+        rows: Iterable[tuple[UUID, datetime, int | None]],
+        *,
+        lead_s: float,
+        grace_s: int,
     ) -> None:
         """Note answers: (call, instant, PDD in ms). The first note of a call stands."""
         call_ids, ats, pdds = zip(*rows, strict=True)
@@ -221,12 +226,12 @@ class CallStore:
 
     async def due_for_extension(self) -> list[Mapping[str, Any]]:
         async with connection(self._pool) as conn:
-            return await queries.calls.due_for_extension.all(conn, switch_id=self.switch_id)
+            return list(await queries.calls.due_for_extension.all(conn, switch_id=self.switch_id))
 
     async def extend(
         self, call_id: UUID, *, held_micro: int, limit_ms: int, extend_at: datetime, expires_at: datetime
     ) -> tuple[str, int]:
-        """Raise a hold to new totals. Returns the status (ok, no_credit, gone) and what is available beyond the hold."""
+        """Raise a hold to new totals. Returns ok, no_credit or gone, and what is available beyond the hold."""
         async with connection(self._pool) as conn:
             row = await queries.calls.extend.one(
                 conn,
@@ -245,7 +250,7 @@ class CallStore:
     async def leases(self) -> list[Mapping[str, Any]]:
         """Calls of this switch that may still be running."""
         async with connection(self._pool) as conn:
-            return await queries.calls.leases.all(conn, switch_id=self.switch_id)
+            return list(await queries.calls.leases.all(conn, switch_id=self.switch_id))
 
     async def endings(self, conn: Connection, call_ids: Sequence[UUID]) -> dict[UUID, Mapping[str, Any]]:
         rows = await queries.calls.endings.all(conn, call_ids=call_ids)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -35,9 +35,9 @@ async def story(conn: Connection, call_id: UUID) -> dict[str, Any]:
         "b_number": call["b_number"],
         "state": call["state"],
         "refuse_reason": call["refuse_reason"],
-        "routes": [_route(route) for route in plan["routes"]],
+        "routes": _routes(plan["routes"]),
         "left_out": plan["left_out"],
-        "attempts": [_attempt(row) for row in attempts],
+        "attempts": _attempts(attempts, call["admitted_at"]),
         "talk_ms": call["talk_ms"],
         "billed_s": charged["billed_s"] if charged else 0,
         "charge": format_micro(charged["amount_micro"] - charged["written_off_micro"]) if charged else "0.00",
@@ -47,41 +47,64 @@ async def story(conn: Connection, call_id: UUID) -> dict[str, Any]:
         "cost": format_micro(sum(row["cost_micro"] for row in attempts)),
         "hold": _hold(hold) if hold else {},
         "entries": [
-            {"account": row["account"], "amount": format_micro(row["amount_micro"]), "currency": row["currency"]}
+            {
+                "account": row["account"],
+                "amount": format_micro(row["amount_micro"]),
+                "currency": row["currency"],
+            }
             for row in entries
         ],
         "cdr": _cdr(call),
     }
 
 
-def _route(route: Mapping[str, Any]) -> dict[str, Any]:
-    buy = route["buy"]
-    return {
-        "trunk": route["name"],
-        "carrier": route["carrier"],
-        "prefix": buy["prefix"],
-        "rate": format_micro(buy["rate_micro"]),
-        "increment": f"{buy['initial_s']}/{buy['next_s']}",
-        "cost_of_180_s": format_micro(route["cost_micro"]),
-        "margin_of_180_s": format_micro(route["margin_micro"]),
-    }
+def _routes(routes: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    told = []
+    for place, route in enumerate(routes):
+        buy = route["buy"]
+        more_micro = route["cost_micro"] - routes[0]["cost_micro"]
+        if place == 0:
+            why = "the cheapest"
+        else:
+            why = f"{format_micro(more_micro)} dearer" if more_micro else "the same cost, a later priority"
+        told.append(
+            {
+                "trunk": route["name"],
+                "carrier": route["carrier"],
+                "prefix": buy["prefix"],
+                "rate": format_micro(buy["rate_micro"]),
+                "increment": f"{buy['initial_s']}/{buy['next_s']}",
+                "cost_of_180_s": format_micro(route["cost_micro"]),
+                "margin_of_180_s": format_micro(route["margin_micro"]),
+                "why": why,
+            }
+        )
+    return told
 
 
-def _attempt(row: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        "attempt": row["attempt_no"],
-        "trunk": row["trunk"],
-        "carrier": row["carrier"],
-        "outcome": row["outcome"],
-        "fault": row["fault"],
-        "sip_code": row["sip_code"],
-        "q850_cause": row["q850_cause"],
-        "pdd_ms": row["pdd_ms"],
-        "ended_at": _at(row["ended_at"]),
-        "billed_s": row["billed_s"],
-        "cost": format_micro(row["cost_micro"]),
-        "currency": row["currency"],
-    }
+def _attempts(rows: Sequence[Mapping[str, Any]], began_at: datetime) -> list[dict[str, Any]]:
+    told = []
+    for row in rows:
+        took = row["ended_at"] - began_at
+        began_at = row["ended_at"]
+        told.append(
+            {
+                "attempt": row["attempt_no"],
+                "trunk": row["trunk"],
+                "carrier": row["carrier"],
+                "outcome": row["outcome"],
+                "fault": row["fault"],
+                "sip_code": row["sip_code"],
+                "q850_cause": row["q850_cause"],
+                "pdd_ms": row["pdd_ms"],
+                "took_ms": round(took.total_seconds() * 1000),
+                "ended_at": _at(row["ended_at"]),
+                "billed_s": row["billed_s"],
+                "cost": format_micro(row["cost_micro"]),
+                "currency": row["currency"],
+            }
+        )
+    return told
 
 
 def _steps(call: Mapping[str, Any]) -> list[str]:
@@ -91,7 +114,9 @@ def _steps(call: Mapping[str, Any]) -> list[str]:
 
 
 def _hold(row: Mapping[str, Any]) -> dict[str, Any]:
-    released_micro = row["held_micro"] - min(row["settled_micro"], row["held_micro"]) if row["closed_at"] else 0
+    released_micro = (
+        row["held_micro"] - min(row["settled_micro"], row["held_micro"]) if row["closed_at"] else 0
+    )
     return {
         "state": row["state"],
         "opened": format_micro(row["opened_micro"]),

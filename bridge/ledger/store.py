@@ -16,7 +16,8 @@ async def top_up(
 ) -> str:
     """Book money that came in. Returns the transfer's id; the same key again returns the first one.
 
-    raises   StoreError: not positive · Conflict: the key was used for another top-up · NotFound: no such subscriber account
+    raises   StoreError: not positive · Conflict: the key was used for another one
+             NotFound: no such account in this currency
     """
     cash = await system_account(conn, "cash", currency)
     return str(

@@ -28,7 +28,9 @@ def hide_numbers(_: object, __: str, event: MutableMapping[str, Any]) -> Mutable
 def configure(settings: Log) -> None:
     """Set up structlog for the process. Call once, before anything logs."""
     level = getattr(logging, settings.level.upper())
-    last: Any = structlog.processors.JSONRenderer() if settings.format == "json" else structlog.dev.ConsoleRenderer()
+    last: Any = (
+        structlog.processors.JSONRenderer() if settings.format == "json" else structlog.dev.ConsoleRenderer()
+    )
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,

@@ -2,33 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import fields
-from typing import Any
+from collections.abc import Iterable, Mapping
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 
 class _Worker:
-    def __init__(self, agi_stats: Any, books: int) -> None:
-        self._stats, self._books = agi_stats, books
+    def __init__(self, agi: Mapping[str, int], books: int) -> None:
+        self._agi, self._books = agi, books
 
     def collect(self) -> Iterable[Metric]:
-        sessions = CounterMetricFamily("callbridge_agi_sessions", "AGI sessions by how they ended", labels=["ending"])
-        ended = 0
-        for field in fields(self._stats):
-            value = getattr(self._stats, field.name)
-            if field.name != "accepted":
-                sessions.add_metric([field.name], value)
-                ended += value
+        endings = {name: value for name, value in self._agi.items() if name != "accepted"}
+        sessions = CounterMetricFamily(
+            "callbridge_agi_sessions", "AGI sessions by how they ended", labels=["ending"]
+        )
+        for name, value in endings.items():
+            sessions.add_metric([name], value)
         yield sessions
-        yield GaugeMetricFamily("callbridge_agi_sessions_open", "AGI sessions now", self._stats.accepted - ended)
-        yield CounterMetricFamily("callbridge_books_loaded", "Versions of decks, plans and trunks loaded", self._books)
+        still_open = self._agi["accepted"] - sum(endings.values())
+        yield GaugeMetricFamily("callbridge_agi_sessions_open", "AGI sessions now", still_open)
+        yield CounterMetricFamily(
+            "callbridge_books_loaded", "Versions of decks, plans and trunks loaded", self._books
+        )
 
 
-def render(agi_stats: Any, books: int) -> bytes:
-    """The text exposition format. agi_stats: the dataclass of counters of the AGI server."""
+def render(agi: Mapping[str, int], books: int) -> bytes:
+    """The text exposition format. agi: sessions `accepted`, and by ending; books: versions loaded."""
     registry = CollectorRegistry()
-    registry.register(_Worker(agi_stats, books))
+    registry.register(_Worker(agi, books))
     return generate_latest(registry)

@@ -9,9 +9,9 @@ from __future__ import annotations
 import importlib.resources
 import os
 import re
+import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import count
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -146,7 +146,6 @@ class Carriers:
             _expect(_NUMBER, user.number, "number")
             _expect(_SECRET, user.password, "password")
         self.switch = Switch(install, run_dir, run_dir / "conf")
-        self._serial = count()
 
     def __enter__(self) -> Self:
         self.start()
@@ -184,22 +183,7 @@ class Carriers:
         user = next((user for user in self._users if user.number == a_number), None)
         if user is None:
             raise ValueError("no app user has this A-number")
-        _expect(_NUMBER, b_number, "number")
-        if not talk_s > 0:
-            raise ValueError("talk_s must be above 0")
-        text = _CALL_FILE.format(
-            username=user.username,
-            a_number=a_number,
-            b_number=b_number,
-            bridge=self.bridge,
-            ring_s=ring_s,
-            talk_s=talk_s,
-        )
-        name = f"{self.switch.pid}-{next(self._serial)}.call"
-        written = self.switch.spool_dir / "tmp" / name
-        written.write_text(text)
-        os.utime(written, (0, 0))  # due long ago: Asterisk would wait for the next whole second
-        written.rename(self.switch.spool_dir / "outgoing" / name)
+        place_call(self.switch.spool_dir, user, self.bridge, b_number, talk_s, ring_s=ring_s)
 
     def active_calls(self) -> int:
         """Legs that exist now, of app users and carriers together."""
@@ -227,6 +211,31 @@ class Carriers:
         (conf / "rtp.conf").write_text("[general]\nrtpstart = 20000\nrtpend = 29999\n")
         for name in _EMPTY:
             (conf / name).touch()
+
+
+def place_call(
+    spool_dir: Path, user: AppUser, bridge: str, b_number: str, talk_s: float, *, ring_s: int = _RING_S_MAX
+) -> None:
+    """Have the Asterisk that watches `spool_dir` call as `user`; from whatever process.
+
+    raises   ValueError: not a number, or no talk time
+    """
+    _expect(_NUMBER, b_number, "number")
+    if not talk_s > 0:
+        raise ValueError("talk_s must be above 0")
+    text = _CALL_FILE.format(
+        username=user.username,
+        a_number=user.number,
+        b_number=b_number,
+        bridge=bridge,
+        ring_s=ring_s,
+        talk_s=talk_s,
+    )
+    name = f"{secrets.token_hex(8)}.call"
+    written = spool_dir / "tmp" / name
+    written.write_text(text)
+    os.utime(written, (0, 0))  # due long ago: Asterisk would wait for the next whole second
+    written.rename(spool_dir / "outgoing" / name)
 
 
 def _expect(pattern: re.Pattern[str], value: str, what: str) -> None:

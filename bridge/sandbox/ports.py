@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
@@ -85,7 +84,7 @@ def _open_files(process: Path) -> Iterator[str]:
     with suppress(OSError):
         for link in (process / "fd").iterdir():
             with suppress(OSError):
-                yield os.readlink(link)
+                yield str(link.readlink())
 
 
 def _program(process: Path) -> str:

@@ -34,7 +34,7 @@ class _Lines:
     def __init__(self, stream: TextIO) -> None:
         self._stream, self._step = stream, ""
 
-    def __call__(self, step: str, done: int, total: int) -> None:
+    def __call__(self, step: str, _done: int, total: int) -> None:
         if step != self._step:
             size = f" ({total / 1e6:.0f} MB)" if total else ""
             print(f"{step}{size}", file=self._stream, flush=True)

@@ -97,7 +97,9 @@ async def seed_deck(conn: Connection, name: str, side: str, rates: Sequence[Seed
     return str(deck_id)
 
 
-async def seed_plan(conn: Connection, name: str, rates: Sequence[SeedRate], margin_floor_micro: int = 0) -> str:
+async def seed_plan(
+    conn: Connection, name: str, rates: Sequence[SeedRate], margin_floor_micro: int = 0
+) -> str:
     """A plan with a sell deck of its own. Returns the plan's id."""
     deck_id = await seed_deck(conn, f"sell {name}", "sell", rates)
     return str(

@@ -17,7 +17,6 @@ from typing import Any, Final, Self, TypeVar
 from bridge import config
 from bridge.asterisk import conf
 from bridge.asterisk.conf_store import rendered
-from bridge.config import Settings
 from bridge.database import Connection, connect
 from bridge.errors import BridgeError
 from bridge.migrate import migrate
@@ -73,6 +72,10 @@ class Stack:
         return self.root / "bridge.log"
 
     @property
+    def dsn(self) -> str:
+        return self.postgres.dsn(self.database)
+
+    @property
     def api_url(self) -> str:
         return f"http://{self.settings.api.host}:{self.settings.api.port}"
 
@@ -82,12 +85,11 @@ class Stack:
 
     def database_call(self, work: Seed[T]) -> T:
         """Run `work` on a connection of its own and return what it returns."""
-        return asyncio.run(self._with_connection(work))
+        return ask(self.dsn, work)
 
     def prepare(self, seed: Seed[Any] | None = None) -> bool:
         """Migrate the database and seed it when it is new. Returns whether it was."""
-        found = self.postgres.sql(f"SELECT count(*) FROM pg_database WHERE datname = '{self.database}'")
-        new = found.strip() == "0"
+        new = self.database not in self.postgres.sql("SELECT datname FROM pg_database").split()
         if new:
             self.postgres.create_database(self.database)
 
@@ -162,17 +164,16 @@ class Stack:
             return False
         return bool(ready["ready"]) and ready["ami"] in ("up", "kept by another worker")
 
-    async def _with_connection(self, work: Seed[T]) -> T:
-        async with connect(self.postgres.dsn(self.database)) as conn:
-            return await work(conn)
-
     def _write_settings(self, overrides: Mapping[str, Mapping[str, Any]]) -> None:
         agi, ami, api, sip = free_ports(4)
         known = config.load(self.toml, {}) if self.toml.exists() else None
         values: dict[str, dict[str, Any]] = {
-            "database": {"dsn": self.postgres.dsn(self.database)},
+            "database": {"dsn": self.dsn},
             "agi": {"port": agi},
-            "ami": {"port": ami, "secret": known.ami.secret.get_secret_value() if known else secrets.token_hex(24)},
+            "ami": {
+                "port": ami,
+                "secret": known.ami.secret.get_secret_value() if known else secrets.token_hex(24),
+            },
             "api": {"port": api},
             "switch": {
                 "name": "sandbox",
@@ -196,6 +197,11 @@ class Stack:
         self.toml.write_text("\n".join(lines))
 
 
-def settings_of(root: Path) -> Settings:
-    """The settings of a stack that runs, for other commands."""
-    return config.load(root / "callbridge.toml", {})
+def ask(dsn: str, work: Seed[T]) -> T:
+    """Run `work` on a connection of its own, from code that is not async, and return what it returns."""
+
+    async def run() -> T:
+        async with connect(dsn) as conn:
+            return await work(conn)
+
+    return asyncio.run(run())

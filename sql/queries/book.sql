@@ -16,7 +16,8 @@ SELECT min(edge) FROM rate, LATERAL (VALUES (lower(valid)), (upper(valid))) AS e
 SELECT plan_id, name, deck_id, margin_floor_micro FROM plan;
 
 -- name: trunks
-SELECT t.trunk_id, t.name, t.account_id, a.name AS carrier, t.deck_id, t.host, t.port, t.capacity, t.priority, t.ring_s, t.enabled, t.policy_class
+SELECT t.trunk_id, t.name, t.account_id, a.name AS carrier, t.deck_id, t.host, t.port, t.capacity, t.priority, t.ring_s,
+       t.enabled, t.policy_class
   FROM trunk t JOIN account a USING (account_id) ORDER BY t.name;
 
 -- name: apps

@@ -94,7 +94,8 @@ SELECT c.*, s.a_number IS NOT NULL AS known, w.name AS switch, a.name AS account
   JOIN switch w USING (switch_id) WHERE c.call_id = :call_id;
 
 -- name: story_attempts
-SELECT x.*, t.name AS trunk, t.host, t.port, a.name AS carrier FROM attempt x JOIN trunk t USING (trunk_id) JOIN account a USING (account_id)
+SELECT x.*, t.name AS trunk, a.name AS carrier
+  FROM attempt x JOIN trunk t USING (trunk_id) JOIN account a USING (account_id)
  WHERE x.call_id = :call_id ORDER BY x.attempt_no;
 
 -- name: story_charge^
@@ -113,3 +114,7 @@ SELECT c.call_id, c.state, c.refuse_reason, c.a_number, c.b_number, c.dialled, c
        c.sip_call_id, h.amount_micro, h.currency
   FROM call c LEFT JOIN charge h USING (call_id)
  WHERE c.call_id < :before ORDER BY c.call_id DESC LIMIT :page;
+
+-- name: latest^
+-- The newest call and how far it is.
+SELECT c.call_id, c.state, c.ended_at, l.answered_at FROM call c LEFT JOIN lease l USING (call_id) ORDER BY c.call_id DESC LIMIT 1;

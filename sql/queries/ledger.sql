@@ -2,10 +2,14 @@
 
 -- name: system_account$
 -- The account of ours that takes one side of a booking; made when first needed.
-WITH made AS (
-    INSERT INTO account (kind, name, currency) VALUES ('system', :name, :currency) ON CONFLICT (name) DO NOTHING RETURNING account_id
+-- Where another worker makes it at the same time, DO UPDATE waits for its row and returns that one.
+WITH found AS (
+    SELECT account_id FROM account WHERE name = :name
+), made AS (
+    INSERT INTO account (kind, name, currency) SELECT 'system', :name, :currency WHERE NOT EXISTS (SELECT 1 FROM found)
+    ON CONFLICT (name) DO UPDATE SET name = excluded.name RETURNING account_id
 )
-SELECT account_id FROM made UNION ALL SELECT account_id FROM account WHERE name = :name LIMIT 1;
+SELECT account_id FROM found UNION ALL SELECT account_id FROM made LIMIT 1;
 
 -- name: top_up$
 SELECT account_top_up_v1(:account_id, :amount_micro, :source_id, :key, :note);
@@ -52,12 +56,26 @@ SELECT c.call_id, CASE WHEN l.call_id IS NOT NULL THEN 'lease' ELSE 'hold' END A
  WHERE c.state <> 'live' AND (l.call_id IS NOT NULL OR h.call_id IS NOT NULL);
 
 -- name: audit_expired
--- Live calls whose lease has run out: nobody has closed them.
-SELECT c.call_id, l.expires_at FROM lease l JOIN call c USING (call_id) WHERE l.expires_at < now();
+-- Live calls whose lease has run out, or that have none: nobody has closed them.
+SELECT c.call_id, l.expires_at FROM call c LEFT JOIN lease l USING (call_id)
+ WHERE c.state = 'live' AND (l.expires_at IS NULL OR l.expires_at < now());
+
+-- name: audit_cost_booking
+-- Calls whose cost is not what their carrier was credited with.
+WITH owed AS (
+    SELECT x.call_id, sum(x.cost_micro) AS cost_micro FROM attempt x WHERE x.cost_micro <> 0 GROUP BY x.call_id
+), booked AS (
+    SELECT e.transfer_id AS call_id, sum(e.amount_micro) AS booked_micro
+      FROM entry e JOIN account a USING (account_id) WHERE a.kind = 'carrier' GROUP BY e.transfer_id
+)
+SELECT call_id, coalesce(o.cost_micro, 0) AS cost_micro, coalesce(b.booked_micro, 0) AS booked_micro
+  FROM owed o FULL JOIN booked b USING (call_id) WHERE o.cost_micro IS DISTINCT FROM b.booked_micro;
 
 -- name: audit_charges
--- Answered calls with what they were priced from, to be computed again.
-SELECT c.call_id, c.sell, c.talk_ms, h.amount_micro, h.billed_s FROM call c JOIN charge h USING (call_id);
+-- Charges with what they were priced from, to be computed again.
+SELECT h.call_id, c.sell, c.talk_ms, h.amount_micro, h.billed_s FROM charge h LEFT JOIN call c USING (call_id);
 
 -- name: audit_costs
-SELECT x.call_id, x.attempt_no, x.buy, c.talk_ms, x.cost_micro FROM attempt x JOIN call c USING (call_id) WHERE x.outcome = 'answered';
+-- Answered attempts, and whatever else cost something, with what they were priced from. Only the answered one talked.
+SELECT x.call_id, x.attempt_no, x.buy, CASE x.outcome WHEN 'answered' THEN c.talk_ms ELSE 0 END AS talk_ms, x.cost_micro, x.billed_s
+  FROM attempt x JOIN call c USING (call_id) WHERE x.outcome = 'answered' OR x.cost_micro <> 0 OR x.billed_s <> 0;

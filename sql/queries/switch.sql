@@ -1,8 +1,8 @@
 -- The switch: its row, the lock on its manager connection, and how far its files have been read.
 
 -- name: register$
-WITH made AS (INSERT INTO switch (name) VALUES (:name) ON CONFLICT (name) DO NOTHING RETURNING switch_id)
-SELECT switch_id FROM made UNION ALL SELECT switch_id FROM switch WHERE name = :name LIMIT 1;
+-- Workers register at the same time: DO UPDATE waits for the other one's row and returns it.
+INSERT INTO switch (name) VALUES (:name) ON CONFLICT (name) DO UPDATE SET name = excluded.name RETURNING switch_id;
 
 -- name: try_own$
 -- Exactly one worker owns a switch; the lock goes with the connection that took it.

@@ -1,0 +1,254 @@
+"""One test's stage: fresh subscribers on the shared stack, SIPp around it, and the books when the call is over."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Awaitable, Callable
+from contextlib import ExitStack
+from itertools import count
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import asyncpg
+
+from bridge.asterisk.conf import CDR_FILE, JOURNAL
+from bridge.calls.audit import audit
+from bridge.calls.story import story
+from bridge.database import Connection
+from bridge.sandbox.ports import free_ports
+from bridge.sandbox.process import Deadline, tail
+from bridge.sandbox.seed import (
+    SeedRate,
+    SeedSubscriber,
+    SeedTrunk,
+    seed_app,
+    seed_plan,
+    seed_subscriber,
+    seed_trunk,
+)
+from bridge.sandbox.stack import Stack
+from tests.asterisk.sipp import Peer, Seen, bound
+
+T = TypeVar("T")
+
+# The app's gateway is known by its address; loopback has many, and what comes from another is a stranger's.
+APP_HOST: Final = "127.0.0.2"
+BALANCE_MICRO: Final = 5_000_000
+PRICE_MICRO: Final = 90_000  # the first minute of any call
+ENDED_S: Final = 10.0
+
+BERLIN: Final = "+493023125000"  # alpha, then beta
+FRANKFURT: Final = "+496990009000"  # narrow, which carries one call at a time, then beta
+HAMBURG: Final = "+494066969000"  # hasty, which lets it ring two seconds, then beta
+
+# Ten calls' sell price apart, and whole micro-units a second, so that a cost can be worked out by heart.
+ALPHA_MICRO_PER_S: Final = 200
+BETA_MICRO_PER_6_S: Final = 1_800
+
+RULES: Final = {"slice_s": 4, "slice_lead_s": 2.0, "witness_s": 1.0}
+
+_serial = count(1)
+
+
+class World:
+    """What is seeded: two carriers' ports, four trunks on them, one app and one plan."""
+
+    def __init__(self) -> None:
+        self.alpha_port, self.beta_port = free_ports(2)
+        self.app_id = ""
+        self.plans: dict[str, str] = {}
+
+    async def seed(self, conn: Connection) -> None:
+        per_second = SeedRate("4930", "Berlin", ALPHA_MICRO_PER_S * 60, 1, 1)
+        trunks = (
+            SeedTrunk("alpha", self.alpha_port, [per_second]),
+            SeedTrunk("hasty", self.alpha_port, [SeedRate("4940", "Hamburg", 12_000, 1, 1)], ring_s=2),
+            SeedTrunk("narrow", self.alpha_port, [SeedRate("4969", "Frankfurt", 12_000, 1, 1)], capacity=1),
+            SeedTrunk("beta", self.beta_port, [SeedRate("49", "Germany", BETA_MICRO_PER_6_S * 10, 6, 6)]),
+        )
+        for trunk in trunks:
+            await seed_trunk(conn, trunk)
+        self.plans = {
+            "standard": await seed_plan(conn, "standard", [SeedRate("49", "Germany", PRICE_MICRO)]),
+            "by the second": await seed_plan(
+                conn, "by the second", [SeedRate("49", "Germany", 60_000, 1, 1)]
+            ),
+        }
+        self.app_id = await seed_app(conn, "messenger", APP_HOST, None)
+
+    @property
+    def overrides(self) -> dict[str, dict[str, Any]]:
+        return {"calls": dict(RULES), "switch": {"emergency_trunk": "alpha"}}
+
+
+class Scene:
+    """Everything a scenario starts ends with it."""
+
+    def __init__(self, stack: Stack, world: World, sipp: tuple[str, ...], where: Path) -> None:
+        self.stack, self.world = stack, world
+        self._sipp, self._where = sipp, where
+        self._peers: list[Peer] = []
+        self._open = ExitStack()
+
+    def ask(self, work: Callable[[asyncpg.Connection], Awaitable[T]]) -> T:
+        return self.stack.database_call(work)
+
+    def value(self, sql: str, *values: object) -> Any:
+        async def work(conn: Connection) -> Any:
+            return await conn.fetchval(sql, *values)
+
+        return self.ask(work)
+
+    def subscriber(
+        self, *, plan: str = "standard", state: str = "active", account_state: str = "active", **given: Any
+    ) -> str:
+        """A new subscriber's A-number; the account has five euros unless told otherwise."""
+        a_number = f"+4915112{next(_serial):06d}"
+        who = SeedSubscriber(a_number, **{"balance_micro": BALANCE_MICRO, **given})
+
+        async def work(conn: Connection) -> None:
+            async with conn.transaction():
+                account_id = await seed_subscriber(conn, self.world.app_id, self.world.plans[plan], who)
+                await conn.execute(
+                    "UPDATE subscriber SET state = $2 WHERE account_id = $1", account_id, state
+                )
+                await conn.execute(
+                    "UPDATE account SET state = $2 WHERE account_id = $1", account_id, account_state
+                )
+
+        self.ask(work)
+        return a_number
+
+    def alpha(self, scenario: str) -> Peer:
+        """The cheaper carrier, ready for one call."""
+        return self._carrier(scenario, self.world.alpha_port)
+
+    def beta(self, scenario: str) -> Peer:
+        """The dearer one."""
+        return self._carrier(scenario, self.world.beta_port)
+
+    def alpha_closed(self) -> None:
+        """The cheaper carrier's port is closed: the kernel answers for it."""
+        assert not bound(f"127.0.0.1:{self.world.alpha_port}")
+
+    def alpha_silent(self) -> None:
+        """The cheaper carrier takes what it is sent and never says a word."""
+        deaf = self._open.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+        deaf.bind(("127.0.0.1", self.world.alpha_port))
+
+    def calls(self, scenario: str, *, host: str = APP_HOST, call_id: str = "") -> Peer:
+        """Someone with the app calls; returns at once."""
+        address = f"{host}:{free_ports(1)[0]}"
+        return self._peer(
+            scenario,
+            address,
+            towards=self.stack.sip_address,
+            call_id=call_id or f"{next(_serial)}.{self._where.name}",
+        )
+
+    def story(self, call: Peer) -> dict[str, Any]:
+        """The whole of a call whose row is closed, or will be in a moment."""
+
+        async def closed(conn: Connection) -> dict[str, Any]:
+            deadline = Deadline(ENDED_S)
+            while True:
+                row = await conn.fetchrow(
+                    "SELECT call_id, state FROM call WHERE sip_call_id = $1", call.call_id
+                )
+                if row is not None and row["state"] != "live":
+                    return await story(conn, row["call_id"])
+                assert deadline.pause(), (
+                    f"the call is {row['state'] if row else 'unknown'} after {ENDED_S:g} s"
+                )
+
+        return self.ask(closed)
+
+    def wait_live(self, call: Peer, *, answered: bool) -> None:
+        """Return when the bridge has admitted the call or, with `answered`, knows of its answer."""
+        sql = "SELECT count(*) FROM lease JOIN call USING (call_id) WHERE sip_call_id = $1"
+        sql += " AND lease.answered_at IS NOT NULL" if answered else ""
+        deadline = Deadline(ENDED_S)
+        while not self.value(sql, call.call_id):
+            assert deadline.pause(), "the call does not get so far"
+
+    def account(self, a_number: str) -> tuple[int, int]:
+        """Balance and what is held of it, micro-units."""
+
+        async def work(conn: Connection) -> tuple[int, int]:
+            row = await conn.fetchrow(
+                "SELECT balance_micro, held_micro FROM subscriber JOIN account USING (account_id) WHERE a_number = $1",
+                a_number,
+            )
+            return row["balance_micro"], row["held_micro"]
+
+        return self.ask(work)
+
+    def paid_nothing(self, a_number: str) -> bool:
+        return self.account(a_number) == (BALANCE_MICRO, 0)
+
+    def wait_files_read(self) -> None:
+        """Return when every line of journal and CDR file has been used."""
+        deadline = Deadline(ENDED_S)
+        while not all(self._is_read(name) for name in (JOURNAL, CDR_FILE)):
+            assert deadline.pause(), "the switch's records are not read to their end"
+
+    def close(self) -> None:
+        for peer in self._peers:
+            peer.stop()
+        self._open.close()
+
+    def wait_quiet(self) -> None:
+        """Return when no call is live."""
+        deadline = Deadline(ENDED_S)
+        while self.value("SELECT count(*) FROM lease"):
+            assert deadline.pause(), f"a call is still live after {ENDED_S:g} s"
+
+    def prove_books(self) -> None:
+        broken = {name: rows for name, rows in self.ask(audit).items() if rows}
+        assert not broken, broken
+
+    def report(self) -> list[tuple[str, str]]:
+        """What is needed to understand a failure, by title."""
+        traces = [(f"sipp {number}", peer.trace()) for number, peer in enumerate(self._peers, 1)]
+        return [*stack_report(self.stack), *traces]
+
+    def _carrier(self, scenario: str, port: int) -> Peer:
+        peer = self._peer(scenario, f"127.0.0.1:{port}")
+        peer.wait_bound()
+        return peer
+
+    def _peer(self, scenario: str, address: str, *, towards: str | None = None, call_id: str = "") -> Peer:
+        where = self._where / f"sipp-{len(self._peers) + 1}"
+        peer = Peer(self._sipp, where, scenario, address, towards=towards, call_id=call_id)
+        self._peers.append(peer)
+        return peer
+
+    def _is_read(self, name: str) -> bool:
+        path = self.stack.settings.switch.record_dir / name
+        if not path.exists():
+            return True
+        found = path.stat()
+        return bool(
+            self.value(
+                "SELECT EXISTS (SELECT FROM switch_file WHERE name = $1 AND inode = $2 AND position = $3)",
+                name,
+                found.st_ino,
+                found.st_size,
+            )
+        )
+
+
+def well(*runs: Peer) -> list[Seen]:
+    """Every run came to its end with nothing unexpected. Returns what each saw."""
+    seen = [run.ended() for run in runs]
+    for run, each in zip(runs, seen, strict=True):
+        assert each.code == 0, f"{run.address}: {each.said}"
+    return seen
+
+
+def stack_report(stack: Stack) -> list[tuple[str, str]]:
+    return [("bridge log", tail(stack.bridge_log, 30)), ("asterisk log", stack.switch.log_tail(30))]
+
+
+def started_seconds(talk_ms: int) -> int:
+    return -(-talk_ms // 1000)
