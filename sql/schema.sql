@@ -73,7 +73,7 @@ CREATE TABLE plan (
 CREATE TABLE app (
     app_id      uuid PRIMARY KEY DEFAULT uuidv7(),
     name        text NOT NULL UNIQUE CHECK (name ~ '^[a-z][a-z0-9_]{0,30}$'),
-    sip_host    text NOT NULL,                                         -- calls are taken from this address only
+    sip_host    text NOT NULL CHECK (sip_host ~ '^[A-Za-z0-9.:-]{1,253}$'),  -- calls are taken from here only
     sip_secret  text CHECK (length(sip_secret) >= 16)                   -- NULL: the address alone is the proof
 );
 

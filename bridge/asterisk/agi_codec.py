@@ -22,7 +22,7 @@ from collections.abc import Iterator
 from enum import Enum, auto
 from typing import NamedTuple
 
-from bridge.asterisk.agi_header import Request, bytes_to_come, parse_header
+from bridge.asterisk.agi_header import Request, parse_header
 from bridge.errors import LocalProtocolError, RemoteProtocolError
 
 HEADER_BYTES_MAX = 8192
@@ -148,11 +148,6 @@ class AgiCodec:
     def __iter__(self) -> Iterator[Event]:
         while (event := self.next_event()) is not None:
             yield event
-
-    @property
-    def header_bytes_missing(self) -> int:
-        """Bytes that must still come before a Request can; at least 1."""
-        return bytes_to_come(self._buffer.count(b"\n"))
 
     def set_variable(self, name: str, value: str) -> bytes:
         """SET VARIABLE, one line. `value` may be empty; Asterisk does not expand it."""

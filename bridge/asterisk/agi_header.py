@@ -40,19 +40,6 @@ _HEADER = re.compile(
     + "((?:agi_arg_[1-9][0-9]?: .*+\n)*+)"
 )
 
-_LINE_SIZES = [len(key) + len(": \n") for key in _ENV_KEYS]
-HEADER_BYTES_MIN = sum(_LINE_SIZES) - len(_OPTIONAL + ": \n") + len("\n")
-"""No header is shorter: a reader may sleep until so many bytes are there."""
-
-# The rest of the current line, the lines after it, the blank line. Without the optional script every line
-# stands one place earlier, so the sum starts one further on.
-_LEAST_AFTER = tuple(sum(_LINE_SIZES[n + 2 :]) + len("\n\n") for n in range(len(_ENV_KEYS) - 1))
-
-
-def bytes_to_come(lines: int) -> int:
-    """Bytes that must follow when so many lines are complete and the next may have begun; never too many."""
-    return _LEAST_AFTER[lines] if lines < len(_LEAST_AFTER) else 1
-
 
 def parse_header(head: str) -> Request:
     """Read a complete header: every line with its line feed, without the blank line.

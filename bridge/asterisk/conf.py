@@ -18,6 +18,7 @@ from bridge.routing.store import App, TrunkPeer
 FOLDER: Final = "callbridge"  # below the switch's configuration; nothing outside it is ever written
 JOURNAL: Final = "journal"
 CDR_FILE: Final = "callbridge.csv"
+SECRET_CHARS_MIN: Final = 16
 # The modules an operator must reload for a generated file to count.
 RELOADS: Final = ("pbx_config", "res_pjsip")
 
@@ -36,7 +37,7 @@ _INDICATIONS: Final = (
     "dial = 425\nbusy = 425/480,0/480\nring = 425/1000,0/4000\ncongestion = 425/240,0/240\n"
 )
 
-_VALUE: Final = re.compile(r"[!-:<-~ ]*", re.ASCII)  # printable; a semicolon would begin a comment
+_VALUE: Final = re.compile(r"[!-:<-~ ]+", re.ASCII)  # printable; a semicolon would begin a comment
 _HEAD: Final = "; Written by `callbridge conf render`. Changes here are lost.\n"
 
 
@@ -58,14 +59,6 @@ def render(settings: Settings, trunks: Iterable[TrunkPeer], apps: Iterable[App])
         "manager.conf": _manager(settings),
         "pjsip.conf": _pjsip(settings, trunks, apps),
     }
-    for name, text in files.items():
-        for number, line in enumerate(text.splitlines(), 1):
-            if not line.startswith(";") and not _VALUE.fullmatch(line):
-                raise ConfigError(
-                    f"{FOLDER}/{name}",
-                    f"line {number} would hold a control character or a semicolon",
-                    "Rename it.",
-                )
     return {name: _HEAD + text for name, text in files.items()}
 
 
@@ -136,50 +129,60 @@ def _includes() -> list[tuple[str, str]]:
     ]
 
 
+def _value(key: str, value: object) -> str:
+    """A value as it may stand in a configuration file: one line, no comment, nothing unprintable."""
+    text = str(value)
+    if not _VALUE.fullmatch(text):
+        raise ConfigError(
+            key, "holds a control character, a semicolon or a letter outside ASCII", "Change it."
+        )
+    return text
+
+
 def _globals(settings: Settings) -> str:
     failsafe = settings.failsafe
     values = (
         f"agi://{settings.agi.host}:{settings.agi.port}",
-        str(settings.switch.record_dir / JOURNAL),
+        settings.switch.record_dir / JOURNAL,
         settings.switch.call_ended,
-        settings.switch.emergency_trunk,
+        settings.switch.emergency_trunk or "none",
         f"{failsafe.program},{failsafe.snapshot},{failsafe.key_file}",
-        str(failsafe.concurrent_max),
+        failsafe.concurrent_max,
     )
-    lines = [f"{name} = {value}" for name, value in zip(GLOBALS, values, strict=True)]
+    lines = [f"{name} = {_value(name, value)}" for name, value in zip(GLOBALS, values, strict=True)]
     return "\n".join(["[globals]", *lines, ""])
 
 
 def _manager(settings: Settings) -> str:
     ami = settings.ami
     secret = ami.secret.get_secret_value()
-    if len(secret) < 16:
-        raise ConfigError(
-            "ami.secret", "is shorter than 16 characters", "Set one, e.g. from `openssl rand -hex 24`."
-        )
+    if len(secret) < SECRET_CHARS_MIN:
+        fix = "Set one, e.g. from `openssl rand -hex 24`."
+        raise ConfigError("ami.secret", f"is shorter than {SECRET_CHARS_MIN} characters", fix)
     return (
-        f"port = {ami.port}\nbindaddr = {ami.host}\n\n[{ami.username}]\nsecret = {secret}\n"
+        f"port = {ami.port}\nbindaddr = {_value('ami.host', ami.host)}\n\n[{_value('ami.username', ami.username)}]\n"
+        f"secret = {_value('ami.secret', secret)}\n"
         "deny = 0.0.0.0/0.0.0.0\npermit = 127.0.0.1/255.255.255.255\n"
         "read = system\nwrite = system,call,config,reporting,originate\nwritetimeout = 1000\n"
     )
 
 
 def _pjsip(settings: Settings, trunks: Iterable[TrunkPeer], apps: Iterable[App]) -> str:
-    parts = [
-        f"[udp]\ntype = transport\nprotocol = udp\nbind = {settings.switch.sip_host}:{settings.switch.sip_port}\n"
-    ]
+    sip_host = _value("switch.sip_host", settings.switch.sip_host)
+    parts = [f"[udp]\ntype = transport\nprotocol = udp\nbind = {sip_host}:{settings.switch.sip_port}\n"]
     for peer in trunks:
-        name = peer.trunk.name
-        parts.append(
-            f"[{name}](trunk)\naors = {name}\n\n[{name}](trunk-aor)\ncontact = sip:{peer.host}:{peer.port}\n"
-        )
+        name = _value("trunk.name", peer.trunk.name)
+        contact = _value(f"trunk {name} host", f"sip:{peer.host}:{peer.port}")
+        parts.append(f"[{name}](trunk)\naors = {name}\n\n[{name}](trunk-aor)\ncontact = {contact}\n")
     for app in apps:
+        name = _value("app.name", app.name)
         if app.sip_secret is None:
-            parts.append(f"[{app.name}](app)\n")
+            parts.append(f"[{name}](app)\n")
         else:
+            secret = _value(f"app {name} sip_secret", app.sip_secret)
             parts.append(
-                f"[{app.name}](app)\nauth = {app.name}\n\n[{app.name}](app-auth)\n"
-                f"username = {app.name}\npassword = {app.sip_secret}\n"
+                f"[{name}](app)\nauth = {name}\n\n[{name}](app-auth)\nusername = {name}\npassword = {secret}\n"
             )
-        parts.append(f"[{app.name}]\ntype = identify\nendpoint = {app.name}\nmatch = {app.sip_host}\n")
+        match = _value(f"app {name} sip_host", app.sip_host)
+        parts.append(f"[{name}]\ntype = identify\nendpoint = {name}\nmatch = {match}\n")
     return "\n".join(parts)

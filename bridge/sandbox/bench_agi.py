@@ -1,7 +1,8 @@
 """Figure `agi_codec`: what one FastAGI session costs a worker, next to panoramisk's server.
 
 The bench plays the switch: 32 channels at a time, each writing Asterisk's header in its own 23 pieces, the channels in
-turn, as their threads do on a switch with cores to spare. The servers run as processes of their own and take turns.
+turn, as their threads do on a switch with cores to spare. Nagle's algorithm stays on, as Asterisk leaves it.
+The servers run as processes of their own and take turns.
 
 Playing the switch costs more than answering it, so sessions per second of wall time would show the bench, not the
 worker. What is counted is the worker's own processor time: sessions a second that one busy core could answer.
@@ -118,7 +119,6 @@ class Channel:
 
     def __init__(self, port: int) -> None:
         self.sock = socket.create_connection(("127.0.0.1", port))
-        self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.sock.setblocking(False)
         self.fd = self.sock.fileno()
         self.pieces = iter(PIECES)

@@ -17,7 +17,7 @@ from bridge.asterisk.agi_codec import (
     Reply,
     State,
 )
-from bridge.asterisk.agi_header import HEADER_BYTES_MIN, HEADER_LINES_MAX, Request
+from bridge.asterisk.agi_header import HEADER_LINES_MAX, Request
 from bridge.errors import LocalProtocolError, RemoteProtocolError
 
 NAME = b"agi_calleridname: Erika Mustermann\n"
@@ -162,14 +162,6 @@ def test_header_limits(header: bytes) -> None:
     assert isinstance(request, Request)
     assert request.args == ("",) * most
     assert "more than 64 lines" in refused(many(most + 1))
-
-
-def test_the_shortest_header_is_as_short_as_we_sleep_for(header: bytes) -> None:
-    lines = header.partition(b"agi_arg_1")[0].splitlines(keepends=True)
-    del lines[1]
-    shortest = b"".join(line.partition(b": ")[0] + b": \n" for line in lines) + b"\n"
-    assert len(shortest) == HEADER_BYTES_MIN
-    ready(shortest)
 
 
 @pytest.mark.parametrize(

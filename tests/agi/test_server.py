@@ -142,7 +142,6 @@ async def test_the_handler_sees_the_request(header: bytes) -> None:
 
 @pytest.mark.parametrize("size", [1, 7, 100])
 async def test_a_header_in_pieces(header: bytes, size: int) -> None:
-    """Each piece is on its way before the next: a reader that asked the kernel for too much would never wake."""
     async with listening() as line:
         switch = await line.connect()
         for start in range(0, len(header), size):
@@ -234,7 +233,7 @@ async def test_a_header_never_finished_runs_into_the_deadline(header: bytes, log
     async with listening(deadline_s=SHORT_S) as line:
         switch = await line.connect()
         switch.say(header[:cut])
-        assert await switch.hear() in (FAILURE, b"reset")  # reset when the kernel still held what nobody read
+        assert await switch.hear() == FAILURE
         assert await line.idle() == {"accepted": 1, "timed_out": 1}
     assert [(e["event"], e["phase"]) for e in log] == [("agi deadline passed", "header")]
 

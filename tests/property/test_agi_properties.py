@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bridge.asterisk.agi_codec import AgiCodec, Closed, Event, Hangup, Reply, State
-from bridge.asterisk.agi_header import Request, bytes_to_come
+from bridge.asterisk.agi_header import Request
 from bridge.errors import LocalProtocolError, RemoteProtocolError
 
 # fmt: off
@@ -103,13 +103,6 @@ def test_values_come_through_unchanged(header: bytes) -> None:
     assert {key: text for key, text in request.env.items() if key in said} == {
         key: text for key, text in said.items() if not key.startswith("agi_arg_")
     }
-
-
-@given(headers())
-def test_a_reader_never_sleeps_past_the_end_of_a_header(header: bytes) -> None:
-    """Waking only when `header_bytes_missing` more bytes are there, whatever has come before, never waits in vain."""
-    for size in range(len(header)):
-        assert 1 <= bytes_to_come(header[:size].count(b"\n")) <= len(header) - size
 
 
 def asterisk_words(line: str) -> list[str]:
