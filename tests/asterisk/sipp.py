@@ -16,7 +16,7 @@ from bridge.sandbox.process import Child, Deadline, tail
 CALL_S_MAX: Final = 30
 _END_GRACE_S: Final = 5.0
 _RECEIVED: Final = re.compile(
-    r"^UDP message received \[\d+\] bytes :\n\n(.*?)(?=\n-{40}|\Z)", re.DOTALL | re.MULTILINE
+    r"^UDP message received \[\d+\] bytes ?:\n\n(.*?)(?=\n-{40}|\Z)", re.DOTALL | re.MULTILINE
 )
 
 _SDP: Final = """\

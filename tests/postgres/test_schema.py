@@ -112,9 +112,9 @@ async def test_every_partition_has_the_parents_keys_and_checks(conn: Connection)
         ("[2027-01-01, 2027-07-01)", False),
         ("[2027-06-30, 2027-07-01)", False),
         ("[2020-01-01, 2027-01-02)", False),
-        ("[2020-01-01, )", False),
+        ("[2020-01-01,)", False),
         ("[2020-01-01, 2027-01-01)", True),
-        ("[2027-07-01, )", True),
+        ("[2027-07-01,)", True),
         ("empty", False),
     ],
 )

@@ -12,7 +12,7 @@ from tests.asterisk.sipp import Caller, answers, rejects
         pytest.param("486 Busy Here", 486, "busy", id="busy"),
         pytest.param("600 Busy Everywhere", 486, "busy", id="busy everywhere"),
         pytest.param("603 Decline", 403, "rejected", id="declined"),
-        pytest.param("480 Temporarily Unavailable", 480, "away", id="away"),
+        pytest.param("480 Temporarily Unavailable", 480, "no_answer", id="away"),
     ],
 )
 def test_a_callee_who_will_not_is_not_rung_again(scene: Scene, said: str, heard: int, outcome: str) -> None:
