@@ -11,7 +11,7 @@ import structlog
 
 from bridge.calls.book import Book, load_book
 from bridge.database import connection, store_errors
-from bridge.errors import BridgeError, StoreError, StoreUnavailable
+from bridge.errors import BridgeError, StoreUnavailable
 
 CHANNEL: Final = "callbridge_config"
 SETTLE_S: Final = 0.1  # a change is rarely one statement
@@ -70,17 +70,18 @@ class BookWatch:
             self._changed.clear()
             try:
                 book = await self.load()  # first of all, for what changed while nobody listened
+                wait_s = _until(book.changes_at)
             except StoreUnavailable:
                 raise
-            except (StoreError, BridgeError) as error:
+            except (BridgeError, ValueError) as error:
                 log.error("book not loaded, the last one stays", error=str(error))
-                book = self.current()
+                wait_s = RETRY_S
             try:
-                async with asyncio.timeout(_until(book.changes_at)):
+                async with asyncio.timeout(wait_s):
                     await self._changed.wait()
                 await asyncio.sleep(SETTLE_S)
             except TimeoutError:
-                pass  # a rate has come into force
+                pass  # a rate has come into force, or it is time to try again
 
 
 def _until(at: datetime | None) -> float:

@@ -23,21 +23,22 @@ FILL = (
     "INSERT INTO subscriber (app_id, a_number, account_id, plan_id)"
     " SELECT (SELECT app_id FROM app), '+4915' || 100000 + substr(name, 2)::int, account_id, (SELECT plan_id FROM plan)"
     " FROM account WHERE name ~ '^s[0-9]' LIMIT $1",
-    "INSERT INTO rollout_allow (subscriber_id) SELECT subscriber_id FROM subscriber LIMIT $1",
+    "INSERT INTO rollout_allow (subscriber_id) SELECT subscriber_id FROM subscriber LIMIT $1 ON CONFLICT DO NOTHING",
     "INSERT INTO call (switch_id, uniqueid, sip_call_id, account_id, a_number, dialled, state, ended_at)"
     " SELECT (SELECT switch_id FROM switch), n, n, account_id, a_number, '+493023125010', 'answered', now()"
     " FROM subscriber, generate_series(1, 2) n LIMIT $1 * 2",
     "INSERT INTO charge (call_id, account_id, billed_s, amount_micro, currency)"
-    " SELECT call_id, account_id, 1, 1, 'EUR' FROM call LIMIT $1",
+    " SELECT call_id, account_id, 1, 1, 'EUR' FROM call LIMIT $1 ON CONFLICT DO NOTHING",
     "INSERT INTO attempt (call_id, attempt_no, trunk_id, outcome, fault, ended_at, currency, buy)"
     " SELECT call_id, 1, (SELECT min(trunk_id::text)::uuid FROM trunk), 'answered', 'unknown', now(), 'EUR', '{}'"
-    " FROM call LIMIT $1",
+    " FROM call LIMIT $1 ON CONFLICT DO NOTHING",
     "INSERT INTO lease (call_id, switch_id, account_id, trunk_id, channel, limit_ms, expires_at)"
     " SELECT call_id, switch_id, account_id, gen_random_uuid(), 'c', 1, now() + interval '1 h' FROM call LIMIT $1",
     "INSERT INTO hold (call_id, account_id, currency, opened_micro, held_micro)"
-    " SELECT call_id, account_id, 'EUR', 1, 1 FROM call LIMIT $1",
+    " SELECT call_id, account_id, 'EUR', 1, 1 FROM call LIMIT $1 ON CONFLICT DO NOTHING",
     "INSERT INTO entry (transfer_id, entry_no, account_id, amount_micro, currency)"
-    " SELECT call_id, side, account_id, 3 - 2 * side, 'EUR' FROM (SELECT * FROM call LIMIT $1), generate_series(1, 2) side",
+    " SELECT call_id, side, account_id, 3 - 2 * side, 'EUR' FROM (SELECT * FROM call LIMIT $1), generate_series(1, 2) side"
+    " ON CONFLICT DO NOTHING",
 )
 
 
