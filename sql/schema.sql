@@ -440,13 +440,21 @@ BEGIN
 END $$;
 
 -- The running attempt failed: keep it, and move the lease to the next trunk (p_next_trunk_id NULL: there is none).
--- A repeat changes nothing. Returns 'ok', or 'gone' when the call has ended.
+-- A repeat changes nothing. Returns 'ok', 'full' (the next trunk is, and nothing was changed), or 'gone' when the call has ended.
 CREATE FUNCTION call_attempt_ended_v1(
     p_call_id uuid, p_attempt_no smallint, p_trunk_id uuid, p_outcome text, p_fault text, p_sip_code integer,
-    p_q850_cause integer, p_pdd_ms integer, p_currency text, p_buy jsonb, p_next_trunk_id uuid, p_lease_s integer
+    p_q850_cause integer, p_pdd_ms integer, p_currency text, p_buy jsonb,
+    p_next_attempt_no smallint, p_next_trunk_id uuid, p_next_cap integer, p_lease_s integer
 ) RETURNS text LANGUAGE plpgsql AS $$
 BEGIN
-    UPDATE lease l SET trunk_id = coalesce(p_next_trunk_id, l.trunk_id), attempt_no = p_attempt_no + 1,
+    IF p_next_cap IS NOT NULL THEN
+        PERFORM pg_advisory_xact_lock(hashtextextended(p_next_trunk_id::text, 0));
+        IF (SELECT count(*) FROM lease l
+             WHERE l.trunk_id = p_next_trunk_id AND l.expires_at > now() AND l.call_id <> p_call_id) >= p_next_cap THEN
+            RETURN 'full';
+        END IF;
+    END IF;
+    UPDATE lease l SET trunk_id = coalesce(p_next_trunk_id, l.trunk_id), attempt_no = p_next_attempt_no,
            expires_at = clock_timestamp() + make_interval(secs => p_lease_s)
      WHERE l.call_id = p_call_id AND l.attempt_no = p_attempt_no;
     IF NOT FOUND THEN

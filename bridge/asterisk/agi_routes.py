@@ -90,27 +90,36 @@ class AgiRoutes:
         outcome = classify(dialstatus, q850_cause, sip_code)
         if token is None or frozen is None or route is None:
             return stop(outcome.cause, text if token else "").text()
-        next_no = token.attempt_no + 1
-        next_route = frozen.route(next_no) if outcome.retry and token.orphan is None else None
-        try:
-            going_on = await self._store.attempt_ended(
-                token.call_id,
-                token.attempt_no,
-                route,
-                outcome,
-                sip_code=sip_code,
-                q850_cause=q850_cause,
-                pdd_ms=parse_pdd(ring, progress),
-                next_route=next_route,
-                lease_s=self._lease_s(next_route, _milliseconds(limit_s)),
-            )
-        except StoreUnavailable as error:
-            log.error("attempt not recorded", call=str(token.call_id), error=str(error))
-            return stop(outcome.cause, text).text()
+        next_no, next_route, said = token.attempt_no, None, "full"
+        while said == "full":
+            next_no += 1
+            next_route = frozen.route(next_no) if outcome.retry else None
+            try:
+                said = await self._store.attempt_ended(
+                    token.call_id,
+                    token.attempt_no,
+                    route,
+                    outcome,
+                    sip_code=sip_code,
+                    q850_cause=q850_cause,
+                    pdd_ms=parse_pdd(ring, progress),
+                    next_no=next_no,
+                    next_route=next_route,
+                    next_cap=self._capacity(next_route),
+                    lease_s=self._lease_s(next_route, _milliseconds(limit_s)),
+                )
+            except StoreUnavailable as error:
+                log.error("attempt not recorded", call=str(token.call_id), error=str(error))
+                return stop(outcome.cause, text).text()
         log.info(
-            "attempt ended", call=str(token.call_id), trunk=route.name, outcome=outcome.reason, sip=sip_code
+            "attempt ended",
+            call=str(token.call_id),
+            trunk=route.name,
+            outcome=outcome.reason,
+            sip=sip_code,
+            next=next_route.name if next_route else None,
         )
-        if next_route is None or not going_on:
+        if next_route is None or said == "gone":
             return stop(outcome.cause, text).text()
         return dial(
             next_route.name,
@@ -156,6 +165,10 @@ class AgiRoutes:
     def _cut_ms(self, limit_ms: int) -> int:
         """When the switch must cut a call whose money lasts so long: a little before, never after."""
         return max(limit_ms - self._rules.cut_margin_ms, 1)
+
+    def _capacity(self, route: Route | None) -> int | None:
+        peer = self._book().peers.get(route.trunk_id) if route else None
+        return peer.trunk.capacity if peer else None
 
     def _lease_s(self, route: Route | None, limit_ms: int) -> int:
         return (route.ring_s if route else 0) + limit_ms // 1000 + self._rules.lease_grace_s

@@ -86,6 +86,8 @@ class Keeper:
                         conn.terminate()
             except (StoreError, SwitchUnavailable) as error:
                 log.warning("switch not kept", error=str(error))
+            except Exception:  # a fault of ours here must not keep this worker from taking calls
+                log.exception("keeper failed")
             await asyncio.sleep(OWN_S)
 
     async def _own(self, conn: asyncpg.Connection) -> None:
@@ -131,12 +133,12 @@ class Keeper:
             self._witness.close()
 
     async def _every(self, period_s: float, work: Callable[[], Awaitable[object]]) -> NoReturn:
-        """Do `work` again and again. What goes wrong is logged and tried again; broken books stop everything."""
+        """Do `work` again and again. What goes wrong is logged and tried again."""
         while True:
             try:
                 await work()
-            except InvariantBroken:
-                raise
+            except InvariantBroken as error:
+                log.critical("the books are broken", error=str(error))
             except BridgeError as error:
                 log.warning("keeper work failed", work=work.__qualname__, error=str(error))
             await asyncio.sleep(period_s)
@@ -148,8 +150,8 @@ class Keeper:
                 while self._journal.pending() and await self._journal.read():
                     pass
                 self._backlog_read.set()
-            except InvariantBroken:
-                raise
+            except InvariantBroken as error:
+                log.critical("the books are broken", error=str(error))
             except BridgeError as error:
                 log.warning("journal not read", error=str(error))
                 await asyncio.sleep(OWN_S)

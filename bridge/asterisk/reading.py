@@ -16,11 +16,11 @@ from bridge.asterisk.records import EMERGENCY, AnsweredLine, CdrLine, EndedLine,
 from bridge.asterisk.tail import Line, Position, Tail
 from bridge.calls.book import Book
 from bridge.calls.end import Endings, differences
-from bridge.calls.ended import EndRecord, instant
+from bridge.calls.ended import EndRecord, instant, talk_ms
 from bridge.calls.store import CallStore
 from bridge.config import Calls
 from bridge.database import Connection
-from bridge.errors import StoreError, StoreUnavailable
+from bridge.errors import InvariantBroken, StoreError, StoreUnavailable
 
 BATCH_LINES_MAX: Final = 500
 
@@ -54,9 +54,9 @@ class _Reader(ABC):
             await self._commit_once(lines)
         except StoreUnavailable:
             raise
-        except StoreError as error:
+        except (StoreError, InvariantBroken) as error:
             if len(lines) == 1:
-                log.error("record cannot be used", file=self._tail.path.name, error=str(error))
+                log.critical("record cannot be used", file=self._tail.path.name, error=str(error))
                 async with self._store.batch() as conn:
                     await self._move(conn, lines[-1].behind)
             else:
@@ -152,9 +152,7 @@ class Witness(_Reader):
             if cdr is None:
                 log.error("CDR line not understood")
             elif cdr.mark == EMERGENCY:
-                log.warning(
-                    "emergency call", dialled=cdr.dst, uniqueid=cdr.uniqueid, answered=cdr.answered_us > 0
-                )
+                await self._emergency(conn, cdr)
             elif cdr.token is not None:
                 known = by_call.get(cdr.token.call_id)
                 if known is None or not known.answered_us:
@@ -192,3 +190,18 @@ class Witness(_Reader):
         if missed:
             done = await self._endings.end(conn, missed, self._book())
             log.warning("calls ended by the CDR file", calls=len(done))
+
+    async def _emergency(self, conn: Connection, cdr: CdrLine) -> None:
+        log.warning("emergency call", dialled=cdr.dst, uniqueid=cdr.uniqueid, answered=cdr.answered_us > 0)
+        await queries.calls.emergency.run(
+            conn,
+            switch_id=self._store.switch_id,
+            uniqueid=cdr.uniqueid,
+            a_number=cdr.src,
+            dialled=cdr.dst,
+            state="answered" if cdr.answered_us else "unanswered",
+            admitted_at=instant(cdr.started_us),
+            answered_at=instant(cdr.answered_us) if cdr.answered_us else None,
+            ended_at=instant(cdr.ended_us),
+            talk_ms=talk_ms(cdr.answered_us, cdr.ended_us),
+        )

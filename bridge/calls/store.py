@@ -183,12 +183,17 @@ class CallStore:
         sip_code: int | None,
         q850_cause: int | None,
         pdd_ms: int | None,
+        next_no: int,
         next_route: Route | None,
+        next_cap: int | None,
         lease_s: int,
-    ) -> bool:
-        """Keep a failed attempt and move the lease on. False when the call has ended; a repeat changes nothing."""
+    ) -> str:
+        """Keep a failed attempt and move the lease on; a repeat changes nothing.
+
+        returns  ok · full: the next trunk is, and nothing was written · gone: the call has ended
+        """
         async with connection(self._pool) as conn:
-            said = await queries.calls.attempt_ended.value(
+            said: str = await queries.calls.attempt_ended.value(
                 conn,
                 call_id=call_id,
                 attempt_no=attempt_no,
@@ -200,10 +205,12 @@ class CallStore:
                 pdd_ms=pdd_ms,
                 currency=route.buy.currency,
                 buy=compact(route.buy.to_json()),
+                next_attempt_no=next_no,
                 next_trunk_id=next_route.trunk_id if next_route else None,
+                next_cap=next_cap,
                 lease_s=lease_s,
             )
-            return bool(said == "ok")
+            return said
 
     async def answered(
         self,

@@ -34,7 +34,7 @@ SELECT c.call_id, c.sell, c.routes, c.a_number, c.b_number, c.sip_call_id, c.sta
 
 -- name: attempt_ended$
 SELECT call_attempt_ended_v1(:call_id, :attempt_no::smallint, :trunk_id, :outcome, :fault, :sip_code, :q850_cause, :pdd_ms, :currency,
-                             :buy, :next_trunk_id, :lease_s);
+                             :buy, :next_attempt_no::smallint, :next_trunk_id, :next_cap, :lease_s);
 
 -- name: answered!
 -- Calls that were answered: from here the hold runs down, so the next slice gets its due time.
@@ -80,6 +80,11 @@ SELECT :call_id, :switch_id, :uniqueid, '', s.subscriber_id, s.account_id, s.a_n
        :admitted_at
   FROM subscriber s WHERE s.subscriber_id = :subscriber_id
 ON CONFLICT DO NOTHING;
+
+-- name: emergency!
+-- An emergency call, known only from the CDR file: it asked nobody, has no account and costs nothing.
+INSERT INTO call (switch_id, uniqueid, sip_call_id, a_number, dialled, state, admitted_at, answered_at, ended_at, talk_ms, ended_by)
+VALUES (:switch_id, :uniqueid, '', :a_number, :dialled, :state, :admitted_at, :answered_at, :ended_at, :talk_ms, 'cdr');
 
 -- name: subscriber_plan^
 SELECT s.plan_id, a.currency FROM subscriber s JOIN account a USING (account_id) WHERE s.subscriber_id = :subscriber_id;

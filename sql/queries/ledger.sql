@@ -39,9 +39,9 @@ SELECT account_id, name, balance_micro, held_micro FROM account
  WHERE kind = 'subscriber' AND funding = 'prepaid' AND balance_micro - held_micro < 0;
 
 -- name: audit_uncharged
--- Answered calls without a charge, and charges of calls that were not answered.
+-- Answered calls without a charge, and charges of calls that were not answered. Emergency calls have no account.
 SELECT c.call_id, c.state FROM call c LEFT JOIN charge h USING (call_id)
- WHERE (c.state = 'answered') <> (h.call_id IS NOT NULL);
+ WHERE (c.state = 'answered' AND c.account_id IS NOT NULL) <> (h.call_id IS NOT NULL);
 
 -- name: audit_booking
 -- Charges whose booking is missing or differs from what was paid.

@@ -13,7 +13,7 @@ from typing import Final
 
 from bridge.sandbox.process import Child, Deadline, tail
 
-CALL_S_MAX: Final = 30
+CALL_S_MAX: Final = 20
 _END_GRACE_S: Final = 5.0
 _RECEIVED: Final = re.compile(
     r"^UDP message received \[\d+\] bytes ?:\n\n(.*?)(?=\n-{40}|\Z)", re.DOTALL | re.MULTILINE
@@ -155,12 +155,12 @@ def hangs_up(after_s: float) -> str:
         for name in ("From", "To")
     )
     bye = (
-        "BYE sip:asterisk@[remote_ip]:[remote_port] SIP/2.0\n"
+        "BYE [next_url] SIP/2.0\n"
         "Via: SIP/2.0/[transport] [local_ip]:[local_port];branch=[branch]\n"
         f"From:[$to]{_CARRIERS_TAG}\nTo:[$from]\nCall-ID: [call_id]\nCSeq: 2 BYE\nMax-Forwards: 70\n"
     )
     return _scenario(
-        f'<recv request="INVITE"><action>{parties}</action></recv>', _answer("200 OK", _SDP),
+        f'<recv request="INVITE" rrs="true"><action>{parties}</action></recv>', _answer("200 OK", _SDP),
         '<recv request="ACK"/>', _pause(after_s), _send(bye + _EMPTY), _recv(200),
     )  # fmt: skip
 

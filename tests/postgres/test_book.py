@@ -105,7 +105,7 @@ async def test_a_book_that_cannot_be_read_leaves_the_last_one(house: Seeded, dsn
             await watch.next()
         assert watch.current() is first
         await house.rows("UPDATE trunk SET ring_s = 30")
-        assert (await watch.next()).trunks == first.trunks
+        assert [one.name for one in (await watch.next()).trunks] == [one.name for one in first.trunks]
 
 
 async def test_a_rate_comes_into_force_at_its_instant(house: Seeded, dsn: str) -> None:

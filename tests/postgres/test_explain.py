@@ -17,6 +17,7 @@ from bridge.sandbox.seed import APP
 from tests.seeded import Seeded, ended
 
 ROWS = 5_000
+READ_MAX = 100
 BIG = ("account", "subscriber", "rollout_allow", "call", "charge", "attempt", "entry", "lease", "hold")
 FILL = (
     "INSERT INTO account (kind, name, currency, call_cap) SELECT 'subscriber', 's' || n, 'EUR', 2 FROM generate_series(1, $1) n",
@@ -61,11 +62,26 @@ def nodes(plan: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
         yield from nodes(below)
 
 
-async def scanned(conn: Connection, query: Query, **given: object) -> list[str]:
-    """The big tables of which every row is read."""
-    text = await conn.fetchval(f"EXPLAIN (FORMAT JSON) {query.sql}", *[given[name] for name in query.names])
-    found = [node["Relation Name"] for node in nodes(json.loads(text)[0]["Plan"]) if node["Node Type"] == "Seq Scan"]
-    return [name for name in found if name.startswith(BIG)]
+def literal(value: object) -> str:
+    return "'{" + ",".join(map(str, value)) + "}'" if isinstance(value, list) else f"'{value}'"
+
+
+async def rows_read(conn: Connection, query: Query, **given: object) -> int:
+    """How many rows of the big tables the server looks at to answer, found or not."""
+    await conn.execute(f"PREPARE asked AS {query.sql.rstrip().rstrip(';')}")
+    try:
+        arguments = ", ".join(literal(given[name]) for name in query.names)
+        execute = f"EXECUTE asked ({arguments})" if arguments else "EXECUTE asked"
+        text = await conn.fetchval(f"EXPLAIN (ANALYZE, FORMAT JSON) {execute}")
+    finally:
+        await conn.execute("DEALLOCATE asked")
+    return round(
+        sum(
+            (node["Actual Rows"] + node.get("Rows Removed by Filter", 0)) * node["Actual Loops"]
+            for node in nodes(json.loads(text)[0]["Plan"])
+            if node.get("Relation Name", "").startswith(BIG)
+        )
+    )
 
 
 @pytest.mark.parametrize("mode", ["force_custom_plan", "force_generic_plan"])
@@ -74,21 +90,23 @@ async def test_no_question_reads_a_whole_table(full: tuple[Connection, UUID], mo
     await conn.execute(f"SET plan_cache_mode = {mode}")
     calls = queries.calls
     asked = {
-        "caller": await scanned(conn, calls.caller, app=APP, a_number="+4915100007"),
-        "trunks_live": await scanned(conn, calls.trunks_live),
-        "frozen": await scanned(conn, calls.frozen, call_ids=[call_id]),
-        "endings": await scanned(conn, calls.endings, call_ids=[call_id]),
-        "recent": await scanned(conn, calls.recent, before=LAST_CALL, page=21),
-        "older": await scanned(conn, calls.recent, before=call_id, page=21),
-        "story_call": await scanned(conn, calls.story_call, call_id=call_id),
-        "story_attempts": await scanned(conn, calls.story_attempts, call_id=call_id),
-        "story_charge": await scanned(conn, calls.story_charge, call_id=call_id),
-        "story_hold": await scanned(conn, calls.story_hold, call_id=call_id),
-        "story_entries": await scanned(conn, calls.story_entries, call_id=call_id),
-        "account": await scanned(conn, queries.ledger.account, name="s7"),
-        "system_account": await scanned(conn, queries.ledger.system_account, name="cash EUR", currency="EUR"),
+        "caller": await rows_read(conn, calls.caller, app=APP, a_number="+4915100007"),
+        "trunks_live": await rows_read(conn, calls.trunks_live),
+        "frozen": await rows_read(conn, calls.frozen, call_ids=[call_id]),
+        "endings": await rows_read(conn, calls.endings, call_ids=[call_id]),
+        "recent": await rows_read(conn, calls.recent, before=LAST_CALL, page=21),
+        "older": await rows_read(conn, calls.recent, before=await of_the_middle(conn), page=21),
+        "story_call": await rows_read(conn, calls.story_call, call_id=call_id),
+        "story_attempts": await rows_read(conn, calls.story_attempts, call_id=call_id),
+        "story_charge": await rows_read(conn, calls.story_charge, call_id=call_id),
+        "story_hold": await rows_read(conn, calls.story_hold, call_id=call_id),
+        "story_entries": await rows_read(conn, calls.story_entries, call_id=call_id),
+        "account": await rows_read(conn, queries.ledger.account, name="s7"),
+        "system_account": await rows_read(conn, queries.ledger.system_account, name="cash EUR", currency="EUR"),
     }
-    assert {name: tables for name, tables in asked.items() if tables} == {}
+    assert {name: count for name, count in asked.items() if count > READ_MAX} == {}
+    # What has an answer was looked up at all: the count above is not empty for another reason.
+    assert min(asked[name] for name in ("caller", "frozen", "recent", "older", "story_entries", "account")) > 0
 
 
 async def test_leases_are_counted_by_index(full: tuple[Connection, UUID]) -> None:
@@ -96,10 +114,15 @@ async def test_leases_are_counted_by_index(full: tuple[Connection, UUID]) -> Non
     conn, _ = full
     for column in ("account_id", "trunk_id"):
         count = Query(f"SELECT count(*) FROM lease l WHERE l.{column} = $1 AND l.expires_at > now()", ("key",))
-        assert await scanned(conn, count, key=await conn.fetchval(f"SELECT {column} FROM lease LIMIT 1")) == []
+        assert 0 < await rows_read(conn, count, key=await conn.fetchval(f"SELECT {column} FROM lease LIMIT 1")) < 10
 
 
-async def test_the_guard_sees_a_whole_table_read(full: tuple[Connection, UUID]) -> None:
+async def test_a_whole_table_read_is_seen(full: tuple[Connection, UUID]) -> None:
     conn, _ = full
-    sighted = Query("SELECT count(*) FROM call c JOIN charge USING (call_id) WHERE c.sip_call_id = $1", ("sip_call_id",))
-    assert "call" in {name.split("_")[0] for name in await scanned(conn, sighted, sip_call_id="1")}
+    blind = Query("SELECT 1 FROM call WHERE sip_call_id = $1", ("sip_call_id",))
+    assert await rows_read(conn, blind, sip_call_id="none") > ROWS
+
+
+async def of_the_middle(conn: Connection) -> UUID:
+    found: UUID = await conn.fetchval("SELECT call_id FROM call ORDER BY call_id OFFSET $1 LIMIT 1", ROWS // 2)
+    return found

@@ -1,0 +1,111 @@
+"""What the failsafe may decide on, collected from the database: only those whose calls can be billed afterwards."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from time import time
+
+import pytest
+
+from bridge.calls.book import load_book
+from bridge.calls.snapshot import SnapshotWriter, make_key, read_key, unseal
+from bridge.config import Failsafe, Settings
+from bridge.database import connection
+from bridge.sandbox.seed import APP, SeedRate, SeedTrunk, seed_trunk
+from bridge.telephony.number import Number
+from tests.seeded import GERMANY, KINGDOM, Seeded, Who, ended
+
+
+@pytest.fixture
+def writer(tmp_path: Path) -> SnapshotWriter:
+    make_key(tmp_path / "key")
+    return SnapshotWriter(Settings(failsafe=Failsafe(snapshot=tmp_path / "snapshot", key_file=tmp_path / "key")))
+
+
+async def business(house: Seeded, **more: object) -> Who:
+    return await house.subscriber(**{"funding": "postpaid", "credit_limit_micro": 10**6, **more})
+
+
+async def callers(house: Seeded, writer: SnapshotWriter) -> set[str]:
+    async with connection(house.pool) as conn:
+        snapshot = await writer.collect(conn, house.book, time())
+    return set(snapshot.subscribers.get(APP, {}))
+
+
+async def test_prepaid_waits_for_the_bridge(house: Seeded, writer: SnapshotWriter) -> None:
+    await house.subscriber(balance_micro=10**9)
+    who = await business(house)
+    assert await callers(house, writer) == {who.a_number}
+
+
+@pytest.mark.parametrize(
+    "less",
+    [
+        "UPDATE subscriber SET state = 'suspended'",
+        "UPDATE account SET state = 'closed'",
+        "UPDATE account SET call_cap = 0",
+        "UPDATE account SET credit_limit_micro = 0",
+        "UPDATE account SET held_micro = credit_limit_micro",
+        "UPDATE account SET currency = 'USD'",
+        "DELETE FROM rollout_allow",
+    ],
+)
+async def test_who_could_not_call_now_cannot_call_then(house: Seeded, writer: SnapshotWriter, less: str) -> None:
+    await business(house)
+    assert len(await callers(house, writer)) == 1
+    await house.rows(less)
+    assert await callers(house, writer) == set()
+
+
+async def test_used_up_credit_counts(house: Seeded, writer: SnapshotWriter) -> None:
+    who = await business(house, credit_limit_micro=20_000)
+    await house.end(ended((await house.admitted(who)).frozen.call_id, 20_000))
+    assert await callers(house, writer) == set()
+
+
+async def test_what_is_written_can_be_read_and_routes_as_the_bridge_would(
+    house: Seeded, writer: SnapshotWriter, tmp_path: Path
+) -> None:
+    who = await business(house)
+    async with connection(house.pool) as conn:
+        await writer.refresh(conn, house.book, time())
+    snapshot = unseal((tmp_path / "snapshot").read_bytes(), read_key(tmp_path / "key"), time())
+    found = snapshot.subscriber(APP, who.a_number)
+    assert found is not None
+    subscriber_id, plan_id = found
+    assert subscriber_id == str(await house.value("SELECT subscriber_id FROM subscriber"))
+    for b_number in (GERMANY, KINGDOM):
+        admitted = await house.admitted(who, b_number)
+        assert snapshot.trunk(plan_id, Number(b_number)) == admitted.frozen.routes[0].name
+    assert snapshot.trunk(plan_id, Number("+12025550123")) is None
+    assert snapshot.ring_s == {"alpha": 30, "beta": 30}
+
+
+async def test_routes_follow_the_book_and_are_kept_while_it_stands(
+    house: Seeded, writer: SnapshotWriter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await business(house)
+    worked_out: list[object] = []
+    monkeypatch.setattr("bridge.calls.snapshot.best_routes", _counting(worked_out))
+    async with connection(house.pool) as conn:
+        first = await writer.collect(conn, house.book, time())
+        again = await writer.collect(conn, house.book, time())
+        assert again.routes == first.routes
+        assert len(worked_out) == 1
+        await seed_trunk(conn, SeedTrunk("cheap", 5064, (SeedRate("49", "Germany", 1),)))
+        house.book = await load_book(conn, datetime.now(UTC))
+        (table,) = (await writer.collect(conn, house.book, time())).routes.values()
+    assert table["49"] == "cheap"
+    assert len(worked_out) == 2
+
+
+def _counting(calls: list[object]) -> Callable[..., object]:
+    from bridge.calls.snapshot import best_routes
+
+    def counted(*args: object) -> object:
+        calls.append(args)
+        return best_routes(*args)  # type: ignore[arg-type]
+
+    return counted
