@@ -25,6 +25,7 @@ from bridge.calls.book import Book, load_book
 from bridge.calls.end import Endings
 from bridge.calls.ended import EndRecord
 from bridge.calls.extend import Extensions
+from bridge.calls.frozen import Frozen
 from bridge.calls.store import Caller, CallStore, Session, SwitchCall, Written
 from bridge.config import Calls, Database
 from bridge.database import connection, open_pool, transaction
@@ -40,7 +41,7 @@ from bridge.sandbox.seed import (
     seed_subscriber,
     seed_trunk,
 )
-from bridge.telephony.cause import Refuse
+from bridge.telephony.cause import Refuse, classify
 from bridge.telephony.number import parse_dialled
 
 GERMANY: Final = "+493023125010"
@@ -81,6 +82,11 @@ class Seeded:
     admissions: Admissions = field(init=False)
     endings: Endings = field(init=False)
     extensions: Extensions = field(init=False)
+
+    async def reload(self) -> None:
+        """A new book, after the decks or the trunks were changed."""
+        async with connection(self.pool) as conn:
+            self.book = await load_book(conn, datetime.now(UTC))
 
     async def subscriber(self, balance_micro: int = 0, **more: Any) -> Who:
         """Somebody new, with a number from the range reserved for fiction."""
@@ -141,6 +147,14 @@ class Seeded:
         rows = [(call_id, at or datetime.now(UTC), 100) for call_id in call_ids]
         async with transaction(self.pool) as conn:
             await self.store.answered(conn, rows, lead_s=self.rules.slice_lead_s, grace_s=60)
+
+    async def failed(self, frozen: Frozen, *, next_cap: int | None = None) -> str:
+        """The first attempt of a call fails at the carrier; the second route is next. Returns ok, full or gone."""
+        first, second = frozen.routes
+        return await self.store.attempt_ended(
+            frozen.call_id, 1, first, classify("CHANUNAVAIL", 34, 503), sip_code=503, q850_cause=34, pdd_ms=None,
+            next_no=2, next_route=second, next_cap=next_cap, lease_s=60,
+        )  # fmt: skip
 
     async def end(self, *records: EndRecord) -> set[UUID]:
         """End calls in one batch, as one witness does. Returns those ended here."""

@@ -45,6 +45,7 @@ class AmiSettings:
     port: int
     username: str
     secret: str = field(repr=False)
+    events: str = "system"  # classes to be told of; Hangup and the answer to Originate are of the class call
     connect_s: float = 2  # TCP and greeting
     action_s: float = 5  # one answer; also FullyBooted after the login
     ping_s: float = 5  # pause between pings; a silent switch is noticed within ping_s + action_s
@@ -237,7 +238,7 @@ class Ami:
             _, link = await loop.create_connection(lambda: _Link(self._heard), s.host, s.port)
         try:
             await link.wait(link.greeted, s.connect_s, "greeting")
-            login = {"Username": s.username, "Secret": s.secret, "Events": "system"}
+            login = {"Username": s.username, "Secret": s.secret, "Events": s.events}
             await link.ask("Login", login, s.action_s)
             await link.wait(link.booted, s.action_s, _BOOTED)
             if link.lost.done():

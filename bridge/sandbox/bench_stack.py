@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from bridge.asterisk.conf import CDR_FILE
 from bridge.database import Connection
@@ -143,10 +143,10 @@ async def _settled(conn: Connection, since: datetime, deadline_s: float, records
         live = "SELECT EXISTS (SELECT 1 FROM lease JOIN call USING (call_id) WHERE admitted_at >= $1)"
         if await conn.fetchval(live, since):
             return False
-        if records is None or not records.exists():
+        if records is None:
             return True
         read = await conn.fetchval("SELECT position FROM switch_file WHERE name = $1", records.name)
-        return bool(read == records.stat().st_size)
+        return (read or 0) == _size(records)
 
     deadline = Deadline(deadline_s)
     while not await done():
@@ -154,6 +154,10 @@ async def _settled(conn: Connection, since: datetime, deadline_s: float, records
             return False
         await asyncio.sleep(_POLL_S)
     return True
+
+
+def _size(file: Path) -> int:
+    return file.stat().st_size if file.exists() else 0
 
 
 def now() -> datetime:
@@ -187,7 +191,10 @@ def bench_stack(*, subscribers: int, workers: int = 1) -> Iterator[BenchStack]:
         say(f"setting up a switch, a database and {subscribers} subscribers")
         with EmbeddedPostgres(root / "postgres") as postgres:
             # The witness is heard sooner than in production, so that a run's last record is read within the run
-            overrides = {"switch": {"emergency_trunk": TRUNK}, "calls": {"witness_s": 0.5}}
+            overrides: dict[str, dict[str, Any]] = {
+                "switch": {"emergency_trunk": TRUNK},
+                "calls": {"witness_s": 0.5},
+            }
             with Stack(root, install, postgres, workers=workers, overrides=overrides) as stack:
                 stack.prepare(seed)
                 sipp = Sipp(program, root / "sipp", switch=stack.sip_address, carrier_port=carrier_port)

@@ -1,5 +1,5 @@
-"""Figure `admit_settle`: calls a second that are admitted over FastAGI and charged from the journal, every commit durable,
-next to `pgbench -N` on the same server. The bench plays the switch, so no switch takes part.
+"""Figure `admit_settle`: calls a second, admitted over FastAGI and charged from the journal, every commit durable, next
+to `pgbench -N` on the same server. The bench plays the switch, so no switch takes part.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ agi_arg_1: {uniqueid}@bench
 
 
 class Admission:
-    """One channel that asks whether it may call. It writes its header in one piece: who plays the switch is to cost little."""
+    """One channel that asks whether it may call. Its header goes out in one piece: playing the switch is to cost little."""
 
     def __init__(self, port: int, channel: str, header: str) -> None:
         self.channel, self.token = channel, ""

@@ -77,7 +77,9 @@ class PlainSwitch(Switch):
 
     def __init__(self, install: AsteriskInstall, root: Path) -> None:
         super().__init__(install, root / "switch", root / "etc")
-        self.ami_settings = AmiSettings("127.0.0.1", free_ports(1)[0], AMI_USER, secrets.token_hex(16))
+        self.ami_settings = AmiSettings(
+            "127.0.0.1", free_ports(1)[0], AMI_USER, secrets.token_hex(16), events="system,call"
+        )
         conf.install(self.conf_dir)
         ami = self.ami_settings
         (self.conf_dir / "extensions.conf").write_text("[globals]\n")

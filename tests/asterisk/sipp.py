@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Final
 
@@ -17,6 +18,10 @@ CALL_S_MAX: Final = 20
 _END_GRACE_S: Final = 5.0
 _RECEIVED: Final = re.compile(
     r"^UDP message received \[\d+\] bytes ?:\n\n(.*?)(?=\n-{40}|\Z)", re.DOTALL | re.MULTILINE
+)
+
+_TRACED: Final = re.compile(
+    r"^-{47} (\S+)Z\nUDP message (?:received|sent) \[\d+\] bytes ?:\n\n(\S+)", re.MULTILINE
 )
 
 _SDP: Final = """\
@@ -249,6 +254,12 @@ class Peer:
     def seen(self) -> Seen:
         """What it has seen so far."""
         return Seen(self._child.exit_code, tuple(_RECEIVED.findall(self._read("messages"))), self._said())
+
+    def clock(self, start: str) -> float:
+        """When the first message that starts so went out or came in, by its own trace; seconds since 1970."""
+        found = _TRACED.findall(self._read("messages"))
+        at = next(at for at, first in found if first.startswith(start))
+        return datetime.fromisoformat(f"{at}+00:00").timestamp()
 
     def stop(self) -> None:
         self._child.kill()

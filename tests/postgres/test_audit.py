@@ -10,7 +10,6 @@ import pytest
 from bridge.calls import audit as module
 from bridge.calls.audit import audit, recompute
 from bridge.database import Connection, connection
-from bridge.telephony.cause import classify
 from tests.seeded import KINGDOM, Seeded, Who, ended
 
 
@@ -21,10 +20,7 @@ async def history(house: Seeded) -> tuple[Who, UUID]:
     british = (await house.admitted(who, KINGDOM)).frozen.call_id
     silent = (await house.admitted(who)).frozen.call_id
     failed_over = (await house.admitted(who)).frozen
-    await house.store.attempt_ended(
-        failed_over.call_id, 1, failed_over.routes[0], classify("CHANUNAVAIL", 34, 503),
-        sip_code=503, q850_cause=34, pdd_ms=None, next_route=failed_over.routes[1], lease_s=60,
-    )  # fmt: skip
+    await house.failed(failed_over)
     await house.end(
         ended(call_id, 6_001),
         ended(british, 91_000),
@@ -78,7 +74,7 @@ NO_TRIGGERS = "SET LOCAL session_replication_role = replica; "
         ("UPDATE charge SET billed_s = billed_s + 1 WHERE call_id = '{call}'", {"charges_follow_from_frozen_rates"}),
         ("UPDATE call SET talk_ms = talk_ms + 1000 WHERE call_id = '{call}'",
          {"charges_follow_from_frozen_rates", "costs_follow_from_frozen_rates"}),
-        ("UPDATE call SET sell = jsonb_set(sell, '{{rate_micro}}', '60001') WHERE call_id = '{call}'",
+        ("UPDATE call SET sell = jsonb_set(sell, '{{rate_micro}}', '66000') WHERE call_id = '{call}'",
          {"charges_follow_from_frozen_rates"}),
         ("UPDATE call SET sell = NULL WHERE call_id = '{call}'", {"charges_follow_from_frozen_rates"}),
         ("UPDATE attempt SET buy = buy - 'rate_micro' WHERE call_id = '{call}'", {"costs_follow_from_frozen_rates"}),

@@ -142,9 +142,8 @@ async def test_rates_of_an_origin_set_are_not_taken_for_everyones(house: Seeded)
 async def test_capacities_make_live_calls_counted(house: Seeded) -> None:
     assert not house.book.capped
     await house.rows("UPDATE trunk SET capacity = 1 WHERE name = 'alpha'")
-    async with connection(house.pool) as conn:
-        house.book = await load_book(conn, datetime.now(UTC))
-        assert house.book.capped
+    await house.reload()
+    assert house.book.capped
     who = await house.subscriber(balance_micro=10**6)
     admitted = await at_once([lambda: house.admitted(who)] * 3)
     assert sorted(one.frozen.routes[0].name for one in admitted) == ["alpha", "beta", "beta"]

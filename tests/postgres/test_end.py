@@ -8,10 +8,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from bridge.telephony.cause import classify
 from tests.seeded import SECOND_MICRO, Seeded, at_once, ended
-
-BUY_SECOND_MICRO = 500
 
 
 async def booked(house: Seeded) -> dict[str, int]:
@@ -190,24 +187,4 @@ async def test_unknown_and_refused_calls_are_passed_over(house: Seeded) -> None:
     call_id = (await house.admitted(rich)).frozen.call_id
     assert await house.end(ended(uuid4(), 1_000), ended(refused, 1_000), ended(call_id, 1_000)) == {call_id}
     assert await counts(house) == (1, 1, 0, 0)
-    assert not await house.broken()
-
-
-async def test_a_failed_attempt_and_the_end_of_its_call_at_once(house: Seeded) -> None:
-    """The dialplan reports the attempt over AGI while the journal already tells of the hangup."""
-    who = await house.subscriber(balance_micro=10**9)
-    busy = classify("BUSY", 17, 486)
-    for _ in range(30):
-        frozen = (await house.admitted(who)).frozen
-        first, second = frozen.routes
-        work = [
-            partial(
-                house.store.attempt_ended, frozen.call_id, 1, first, busy,
-                sip_code=486, q850_cause=17, pdd_ms=None, next_route=second, lease_s=60,
-            ),
-            partial(house.end, ended(frozen.call_id)),
-        ]  # fmt: skip
-        await at_once(work)
-    assert await house.value("SELECT count(*) FROM attempt") == 30
-    assert await counts(house) == (0, 0, 0, 0)
     assert not await house.broken()

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 from time import time
 
 import pytest
 
-from bridge.calls.book import load_book
 from bridge.calls.snapshot import SnapshotWriter, make_key, read_key, unseal
 from bridge.config import Failsafe, Settings
 from bridge.database import connection
@@ -95,7 +93,7 @@ async def test_routes_follow_the_book_and_are_kept_while_it_stands(
         assert again.routes == first.routes
         assert len(worked_out) == 1
         await seed_trunk(conn, SeedTrunk("cheap", 5064, (SeedRate("49", "Germany", 1),)))
-        house.book = await load_book(conn, datetime.now(UTC))
+        await house.reload()
         (table,) = (await writer.collect(conn, house.book, time())).routes.values()
     assert table["49"] == "cheap"
     assert len(worked_out) == 2

@@ -1,0 +1,73 @@
+"""A house of its own for every scenario, for its parts are killed, on a server whose commits survive that."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bridge.sandbox.fetch import AsteriskInstall, default_cache, find_asterisk, find_sipp
+from bridge.sandbox.postgres import EmbeddedPostgres
+from bridge.sandbox.progress import silent
+from tests.chaos.house import House, build_house
+
+Build = Callable[..., House]
+
+
+@pytest.fixture(scope="session")
+def install() -> AsteriskInstall:
+    return find_asterisk(None, default_cache(), silent)
+
+
+@pytest.fixture(scope="session")
+def sipp() -> tuple[str, ...]:
+    return find_sipp(default_cache(), silent)
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedPostgres]:
+    with EmbeddedPostgres(tmp_path_factory.mktemp("chaos") / "cluster") as server:
+        yield server
+
+
+@pytest.fixture
+def sturdy(cluster: EmbeddedPostgres) -> EmbeddedPostgres:
+    """The server of all houses, running, whatever the test before has done to it."""
+    cluster.start()
+    return cluster
+
+
+@pytest.fixture
+def build(
+    sturdy: EmbeddedPostgres,
+    install: AsteriskInstall,
+    sipp: tuple[str, ...],
+    tmp_path: Path,
+    request: pytest.FixtureRequest,
+) -> Iterator[Build]:
+    """Builds the test's house; what it takes is told by `build_house`. When the test has passed, its books are proved."""
+    with ExitStack() as houses:
+
+        def build(**given: Any) -> House:
+            house = houses.enter_context(build_house(sturdy, install, sipp, tmp_path, **given))
+            request.node.stash[HOUSE] = house
+            return house
+
+        yield build
+
+
+HOUSE = pytest.StashKey[House]()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A scenario that fails shows what bridge, switch and SIPp said."""
+    report = yield
+    if report.failed and HOUSE in item.stash:
+        report.sections += item.stash[HOUSE].report()
+    return report

@@ -1,0 +1,148 @@
+"""Whatever happens at the same time on a few accounts, nobody is overdrawn, nothing is lost, nothing is booked twice.
+
+Several actors, each with its own connection, admit, answer, extend, fail over, end, top up and expire calls on real
+Postgres, at once. Then every call still running is ended, and the books are audited.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, TypeAlias, TypeVar
+from uuid import UUID
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from bridge.calls.admit import Admitted
+from bridge.calls.audit import audit
+from bridge.calls.frozen import Frozen
+from bridge.database import connection
+from bridge.errors import Conflict, StoreUnavailable
+from bridge.sandbox.postgres import EmbeddedPostgres
+from tests.seeded import GERMANY, KINGDOM, Seeded, Who, at_once, ended, seeded
+
+T = TypeVar("T")
+Run: TypeAlias = Callable[[Coroutine[Any, Any, T]], T]
+
+ACCOUNTS = 3
+FIRST_MICRO = 30_000  # three slices to Germany, none to the United Kingdom
+
+who = st.integers(0, ACCOUNTS - 1)
+call = st.integers(0, 30)
+OPS = st.one_of(
+    st.tuples(st.just("admit"), who, st.sampled_from((GERMANY, GERMANY, KINGDOM))),
+    st.tuples(st.just("answer"), call),
+    st.tuples(st.just("extend"), call),
+    st.tuples(st.just("fail"), call),
+    st.tuples(st.just("end"), st.lists(call, min_size=1, max_size=4), st.sampled_from((0, 1, 4_000, 15_000, 95_000)),
+              st.sampled_from(("journal", "cdr", "resync", "agi"))),
+    st.tuples(st.just("top_up"), who, st.integers(1, 2), st.sampled_from((20_000, 200_000))),
+)  # fmt: skip
+
+
+@dataclass
+class Scene:
+    """What the actors of one example share. A key belongs to one account of one example."""
+
+    house: Seeded
+    whos: list[Who]
+    calls: list[Frozen] = field(default_factory=list)
+    ended: Counter[UUID] = field(default_factory=Counter)
+    paid_in: dict[str, int] = field(default_factory=dict)
+
+    async def act(self, ops: list[tuple[Any, ...]]) -> None:
+        for name, *arguments in ops:
+            await getattr(self, name)(*arguments)
+
+    def chosen(self, place: int) -> Frozen | None:
+        return self.calls[place % len(self.calls)] if self.calls else None
+
+    async def admit(self, place: int, dialled: str) -> None:
+        try:
+            verdict = await self.house.call(self.whos[place], dialled)
+        except StoreUnavailable as error:
+            assert "was raced" in str(error), "neither a deadlock nor a timeout"
+            return
+        if isinstance(verdict, Admitted):
+            self.calls.append(verdict.frozen)
+
+    async def answer(self, place: int) -> None:
+        if frozen := self.chosen(place):
+            await self.house.answer(frozen.call_id)
+
+    async def extend(self, place: int) -> None:
+        if frozen := self.chosen(place):
+            await self.house.rows(
+                "UPDATE lease SET extend_at = now() WHERE answered_at IS NOT NULL AND call_id = $1", frozen.call_id
+            )
+            await self.house.extensions.due()
+
+    async def fail(self, place: int) -> None:
+        if frozen := self.chosen(place):
+            await self.house.failed(frozen, next_cap=8)
+
+    async def end(self, places: list[int], talk_ms: int, source: str) -> None:
+        frozen = {one.call_id for one in map(self.chosen, places) if one}
+        self.ended.update(await self.house.end(*[ended(call_id, talk_ms, source) for call_id in frozen]))
+
+    async def top_up(self, place: int, key: int, amount_micro: int) -> None:
+        account = self.whos[place]
+        with suppress(Conflict):
+            transfer_id = await self.house.top_up(account, amount_micro, f"{account.a_number} {key}")
+            self.paid_in[transfer_id] = amount_micro
+
+    async def finish(self) -> None:
+        """End what still runs, all in one batch."""
+        rest = [one.call_id for one in self.calls if not self.ended[one.call_id]]
+        self.ended.update(await self.house.end(*[ended(call_id, 7_000) for call_id in rest]))
+
+
+@pytest.fixture(scope="module")
+def run() -> Iterator[Run[Any]]:
+    with asyncio.Runner() as runner:
+        yield runner.run
+
+
+@pytest.fixture(scope="module")
+def house(run: Run[Any], postgres: EmbeddedPostgres, template: str) -> Iterator[Seeded]:
+    """One database for all examples: the books of the earlier ones must stay sound, too."""
+    postgres.create_database("interleavings", template)
+    context = seeded(postgres.dsn("interleavings"))
+    yield run(context.__aenter__())
+    run(context.__aexit__(None, None, None))
+    postgres.drop_database("interleavings")
+
+
+async def play(house: Seeded, actors: list[list[tuple[Any, ...]]]) -> None:
+    whos = [await house.subscriber(FIRST_MICRO, call_cap=4) for _ in range(ACCOUNTS - 1)]
+    whos.append(await house.subscriber(funding="postpaid", credit_limit_micro=FIRST_MICRO))
+    scene = Scene(house, whos)
+    await at_once([partial(scene.act, ops) for ops in actors])
+    await scene.finish()
+
+    assert scene.ended == Counter(one.call_id for one in scene.calls), "each call ended once"
+    accounts = [await house.account(one) for one in whos]
+    assert [row["held_micro"] for row in accounts] == [0] * ACCOUNTS
+    assert all(row["balance_micro"] >= 0 for row in accounts if row["funding"] == "prepaid")
+    paid = await house.value(
+        "SELECT coalesce(sum(amount_micro - written_off_micro), 0)::bigint FROM charge WHERE account_id = ANY ($1)",
+        [one.account_id for one in whos],
+    )
+    put_in = FIRST_MICRO * (ACCOUNTS - 1) + sum(scene.paid_in.values())
+    assert sum(row["balance_micro"] for row in accounts) == put_in - paid, "money goes nowhere else"
+    async with connection(house.pool) as conn:
+        assert {name: rows for name, rows in (await audit(conn)).items() if rows} == {}
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@given(actors=st.lists(st.lists(OPS, min_size=3, max_size=12), min_size=2, max_size=6))
+def test_any_interleaving_leaves_the_books_sound(
+    run: Run[Any], house: Seeded, actors: list[list[tuple[Any, ...]]]
+) -> None:
+    run(play(house, actors))
