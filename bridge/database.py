@@ -73,7 +73,8 @@ async def store_errors() -> AsyncIterator[None]:
         if (error.sqlstate or "")[:2] in ("08", "40", "53", "57") or error.sqlstate == "55P03":
             raise StoreUnavailable(str(error)) from error
         raise StoreError(f"{error.sqlstate}: {error}") from error
-    except (OSError, asyncpg.InterfaceError, TimeoutError) as error:
+    # InternalClientError: the server has said goodbye, and the driver has not seen the end of the connection yet.
+    except (OSError, asyncpg.InterfaceError, asyncpg.InternalClientError, TimeoutError) as error:
         raise StoreUnavailable(str(error) or type(error).__name__) from error
 
 

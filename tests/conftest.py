@@ -1,4 +1,4 @@
-"""What tests of every kind share: one PostgreSQL for the run, and a fresh, migrated database for each test that asks."""
+"""What tests of every kind share: one PostgreSQL for the run, and a fresh, migrated database for whoever asks."""
 
 from __future__ import annotations
 

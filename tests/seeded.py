@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import count
 from time import time_ns
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 from uuid import UUID
 
 import asyncpg
@@ -43,6 +43,8 @@ from bridge.sandbox.seed import (
 )
 from bridge.telephony.cause import Refuse, classify
 from bridge.telephony.number import parse_dialled
+
+Work: TypeAlias = Callable[[], Awaitable[Any]]
 
 GERMANY: Final = "+493023125010"
 KINGDOM: Final = "+442079460123"
@@ -196,11 +198,11 @@ def ended(call_id: UUID, talk_ms: int = 0, source: str = "journal", attempt_no: 
     )
 
 
-async def at_once(makers: Sequence[Callable[[], Awaitable[Any]]]) -> list[Any]:
+async def at_once(makers: Sequence[Work]) -> list[Any]:
     """Begin all of these at the same time; their results in order."""
     gate = asyncio.Event()
 
-    async def one(make: Callable[[], Awaitable[Any]]) -> Any:
+    async def one(make: Work) -> Any:
         await gate.wait()
         return await make()
 

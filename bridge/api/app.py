@@ -24,6 +24,9 @@ from bridge.observe.metrics import render
 
 LAST_CALL = UUID("ffffffff-ffff-ffff-ffff-ffffffffffff")
 
+# At the top, for FastAPI looks names of annotations up among those of the module.
+bearer = HTTPBearer(auto_error=False)
+
 
 @dataclass(frozen=True, slots=True)
 class Services:
@@ -49,7 +52,6 @@ def create_app(services: Services) -> FastAPI:
         redoc_url=None,
     )
     problems.install(app)
-    bearer = HTTPBearer(auto_error=False)
 
     async def authenticated(
         given: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)],

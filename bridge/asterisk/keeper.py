@@ -7,6 +7,7 @@ its database connection dies, another takes over within a second and goes on fro
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from time import time
@@ -65,6 +66,9 @@ class Keeper:
         self._ami: Ami | None = None
         self._beat_at: datetime | None = None
         self._cuts: dict[UUID, Extended] = {}  # extended, but the switch has not been told yet
+        self._cutting = (
+            asyncio.Lock()
+        )  # from reading a limit to telling it, so that an old one is never told last
         self._backlog_read = asyncio.Event()
 
     @property
@@ -98,7 +102,7 @@ class Keeper:
             await asyncio.sleep(OWN_S)  # the database has no way to wait for it that ends with our patience
         lost = asyncio.Event()
         conn.add_termination_listener(lambda _: lost.set())
-        log.info("switch owned", switch=name)
+        log.info("switch owned", switch=name, pid=os.getpid())
         work = asyncio.create_task(self._keep())
         waiting = asyncio.create_task(lost.wait())
         try:
@@ -158,12 +162,18 @@ class Keeper:
             await asyncio.sleep(JOURNAL_S)
 
     async def _hear_witness(self) -> None:
+        await self._backlog_read.wait()  # the journal is heard first: it knows more
         while self._witness.pending() and await self._witness.read(datetime.now(UTC)):
             pass
 
     async def _extend(self) -> None:
-        for extended in await self._extensions.due():
-            self._cuts[extended.call_id] = extended
+        await self._backlog_read.wait()  # a call that ended while nobody listened needs no more money
+        async with self._cutting:
+            for extended in await self._extensions.due():
+                self._cuts[extended.call_id] = extended
+            await self._move_cuts()
+
+    async def _move_cuts(self) -> None:
         for extended in list(self._cuts.values()):
             await self._move_cut(extended)
 
@@ -172,25 +182,25 @@ class Keeper:
         left_s = max((extended.cut_at - datetime.now(UTC)).total_seconds(), 0.05)
         try:
             await self._ami.setvar(extended.channel, "TIMEOUT(absolute)", f"{left_s:.3f}")
+            log.info("cut moved", call=str(extended.call_id), limit_ms=extended.limit_ms)
         except ChannelGone:
             pass
         except SwitchUnavailable:
             return  # told when the link is back
         self._cuts.pop(extended.call_id, None)
-        log.info("call extended", call=str(extended.call_id), limit_ms=extended.limit_ms)
 
     async def _on_up(self) -> None:
         """The link is (again) there: every running call gets the cut its hold pays for, and what ended is ended."""
         self._resync.alive_until = self._beat_at  # what came before may have been another life of the switch
         margin_ms = self._settings.calls.cut_margin_ms
-        for lease in await self._store.leases():
-            if lease["answered_at"] is not None:
-                cut_at = lease["answered_at"] + timedelta(milliseconds=lease["limit_ms"] - margin_ms)
-                self._cuts[lease["call_id"]] = Extended(
-                    lease["call_id"], lease["channel"], lease["limit_ms"], cut_at
-                )
-        for extended in list(self._cuts.values()):
-            await self._move_cut(extended)
+        async with self._cutting:
+            for lease in await self._store.leases():
+                if lease["answered_at"] is not None:
+                    cut_at = lease["answered_at"] + timedelta(milliseconds=lease["limit_ms"] - margin_ms)
+                    self._cuts[lease["call_id"]] = Extended(
+                        lease["call_id"], lease["channel"], lease["limit_ms"], cut_at
+                    )
+            await self._move_cuts()
 
     async def _heartbeat(self) -> None:
         """The switch lives: so do, for all we know, the calls it has not reported as ended."""

@@ -12,7 +12,7 @@ from uuid import UUID
 import structlog
 
 from bridge import queries
-from bridge.asterisk.records import EMERGENCY, AnsweredLine, CdrLine, EndedLine, parse_cdr, parse_journal
+from bridge.asterisk.records import AnsweredLine, CdrLine, EndedLine, parse_cdr, parse_journal
 from bridge.asterisk.tail import Line, Position, Tail
 from bridge.calls.book import Book
 from bridge.calls.end import Endings, differences
@@ -151,8 +151,8 @@ class Witness(_Reader):
         for cdr in (parse_cdr(line) for line in lines):
             if cdr is None:
                 log.error("CDR line not understood")
-            elif cdr.mark == EMERGENCY:
-                await self._emergency(conn, cdr)
+            elif cdr.emergency is not None:
+                await self._emergency(conn, cdr, *cdr.emergency)
             elif cdr.token is not None:
                 known = by_call.get(cdr.token.call_id)
                 if known is None or not known.answered_us:
@@ -191,14 +191,14 @@ class Witness(_Reader):
             done = await self._endings.end(conn, missed, self._book())
             log.warning("calls ended by the CDR file", calls=len(done))
 
-    async def _emergency(self, conn: Connection, cdr: CdrLine) -> None:
-        log.warning("emergency call", dialled=cdr.dst, uniqueid=cdr.uniqueid, answered=cdr.answered_us > 0)
+    async def _emergency(self, conn: Connection, cdr: CdrLine, dialled: str, a_number: str) -> None:
+        log.warning("emergency call", dialled=dialled, uniqueid=cdr.uniqueid, answered=cdr.answered_us > 0)
         await queries.calls.emergency.run(
             conn,
             switch_id=self._store.switch_id,
             uniqueid=cdr.uniqueid,
-            a_number=cdr.src,
-            dialled=cdr.dst,
+            a_number=a_number,
+            dialled=dialled,
             state="answered" if cdr.answered_us else "unanswered",
             admitted_at=instant(cdr.started_us),
             answered_at=instant(cdr.answered_us) if cdr.answered_us else None,

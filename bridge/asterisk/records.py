@@ -3,8 +3,8 @@
 Journal   answered|<token>|<epoch>|<ring ms>|<progress ms>
           ended|<token>|<answer>|<end>|<now>|<DIALSTATUS>|<cause>|<hang-up source>|<channel>
                |<ring ms>|<progress ms>|<dialled ms>|<talk ms>
-CDR       "<token>","<uniqueid>","<start>","<answer>","<end>","<disposition>","<channel>","<dst channel>",
-          "<src>","<dst>"
+CDR       "<token>","<uniqueid>","<start>","<answer>","<end>","<disposition>","<channel>","<dst channel>"
+          or, in place of the token, emergency|<number>|<caller>
 Times are seconds since 1970 with six decimals; 0.000000 is "never".
 """
 
@@ -20,7 +20,7 @@ from bridge.calls.token import Token, parse_token
 
 _TIME: Final = re.compile(r"([0-9]{1,12})\.([0-9]{6})", re.ASCII)
 _CAUSE_MAX: Final = 127
-EMERGENCY: Final = "emergency"  # CDR(bridge) of a call that never asked the bridge
+_EMERGENCY: Final = re.compile(r"emergency\|(?P<number>[0-9]{3})\|(?P<caller>[0-9+]{0,32})", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,16 +40,18 @@ class EndedLine:
 
 @dataclass(frozen=True, slots=True)
 class CdrLine:
-    """One leg by the switch's own account. token is None for calls that are none of ours, emergencies among them."""
+    """One leg by the switch's own account.
+
+    token      None for calls that are none of ours
+    emergency  (number, caller) of a call that never asked the bridge
+    """
 
     token: Token | None
-    mark: str
     uniqueid: str
     started_us: int
     answered_us: int
     ended_us: int
-    src: str
-    dst: str
+    emergency: tuple[str, str] | None = None
 
 
 def parse_journal(line: str) -> AnsweredLine | EndedLine | None:
@@ -95,13 +97,21 @@ def parse_cdr(line: str) -> CdrLine | None:
     """One line of the CDR file, or None when it is none."""
     try:
         fields = next(csv.reader([line], strict=True))
-        mark, uniqueid, start, answer, end, _, _, _, src, dst = fields
+        mark, uniqueid, start, answer, end, _, _, _ = fields
     except (csv.Error, StopIteration, ValueError):
         return None
     started_us, answered_us, ended_us = _micros(start), _micros(answer), _micros(end)
     if started_us is None or answered_us is None or not ended_us:
         return None
-    return CdrLine(parse_token(mark), mark, uniqueid, started_us, answered_us, ended_us, src, dst)
+    emergency = _EMERGENCY.fullmatch(mark)
+    return CdrLine(
+        parse_token(mark),
+        uniqueid,
+        started_us,
+        answered_us,
+        ended_us,
+        (emergency["number"], emergency["caller"]) if emergency else None,
+    )
 
 
 def _micros(text: str) -> int | None:

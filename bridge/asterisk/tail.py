@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from stat import S_ISREG
 from typing import Final
 
 READ_BYTES_MAX: Final = 256 * 1024
@@ -79,10 +80,10 @@ class Tail:
                 fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
             except OSError:
                 continue
-            inode = os.fstat(fd).st_ino
-            if self.position.inode in (0, inode):
+            found = os.fstat(fd)
+            if S_ISREG(found.st_mode) and self.position.inode in (0, found.st_ino):
                 self._fd = fd
-                self.position = Position(inode, self.position.offset if self.position.inode else 0)
+                self.position = Position(found.st_ino, self.position.offset if self.position.inode else 0)
                 return True
             os.close(fd)
         if self.position.inode and self.path.exists():

@@ -175,23 +175,18 @@ def _figure(
 @contextmanager
 def _worker(server: str, loop: str) -> Iterator[Worker]:
     """A server in a process of its own; it lives as long as its stdin."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", __name__, server, loop],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        assert process.stdin is not None and process.stdout is not None
-        port = process.stdout.readline()
-        if not port:
-            raise BridgeError(f"the {server} server did not start")
-        yield Worker(server, loop, process, int(port))
-        process.stdin.close()
-        process.wait(TURN_S_MAX)
-    finally:
-        process.kill()
-        process.wait()
+    argv = (sys.executable, "-m", __name__, server, loop)
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdin is not None and process.stdout is not None
+            port = process.stdout.readline()
+            if not port:
+                raise BridgeError(f"the {server} server did not start")
+            yield Worker(server, loop, process, int(port))
+            process.stdin.close()
+            process.wait(TURN_S_MAX)
+        finally:
+            process.kill()
 
 
 async def _serve_bridge() -> None:

@@ -1,4 +1,4 @@
-"""Calls offered at a fixed rate: SIPp plays the callers and the carrier, and what both saw is read from their statistics."""
+"""Calls offered at a fixed rate: SIPp plays callers and carrier, and what both saw is read from their statistics."""
 
 from __future__ import annotations
 
@@ -88,7 +88,8 @@ class Sipp:
         limit_s = calls / rate + TALK_S + GRACE_S
         caller = self._start(
             "caller", port, self._switch, "-inf", "callers.csv", "-r", str(rate), "-m", str(calls), "-l", "100000",
-            "-recv_timeout", str(round(GRACE_S * 1000)), "-timeout", str(math.ceil(limit_s)), "-trace_rtt", "-rtt_freq", "1",
+            "-recv_timeout", str(round(GRACE_S * 1000)), "-timeout", str(math.ceil(limit_s)),
+            "-trace_rtt", "-rtt_freq", "1",
         )  # fmt: skip
         code = caller.wait(limit_s + GRACE_S)
         caller.kill()

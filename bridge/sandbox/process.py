@@ -18,6 +18,7 @@ from typing import Final
 
 TICK_S: Final = 0.02
 _LEASH: Final = 'read -r _; exec 2>/dev/null; kill -s "$2" -- "-$1"'
+_DEAD_S: Final = 5.0  # after SIGKILL; longer only in an uninterruptible wait for a disk
 _MS_PER_CLOCK_TICK: Final = 1000 / os.sysconf("SC_CLK_TCK")
 
 
@@ -93,8 +94,9 @@ class Child:
             self.kill()
 
     def kill(self) -> None:
-        """SIGKILL to the program and all that came from it, as a power cut would."""
-        family = [*descendants(self.pid), self.pid] if self.running else []
+        """SIGKILL to the program and all that came from it, as a power cut would. Returns when none is left."""
+        # The parent first: it is not to replace a child, nor to clean up behind it.
+        family = [self.pid, *descendants(self.pid)] if self.running else []
         for pid in family:
             try:
                 os.kill(pid, signal.SIGKILL)
@@ -102,6 +104,9 @@ class Child:
                 continue
         self._process.wait()
         self._unleash()
+        deadline = Deadline(_DEAD_S)
+        while any(_lives(pid) for pid in family) and deadline.pause():
+            pass
 
     def cpu_ms(self) -> int:
         """Processor time, user and system, of it and all it started, ended children included; 10 ms steps."""
@@ -125,6 +130,15 @@ def descendants(pid: int) -> list[int]:
         except OSError:  # the thread ended while we looked
             continue
     return found + [grandchild for child in found for grandchild in descendants(child)]
+
+
+def _lives(pid: int) -> bool:
+    """Whether it still holds anything: one that has ended and waits for its parent to notice does not."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return False
+    return stat.rpartition(")")[2].split()[0] not in "ZX"
 
 
 def _cpu_ms(pid: int) -> int:

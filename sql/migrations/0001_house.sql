@@ -163,7 +163,6 @@ CREATE TABLE call (
     CHECK ((state = 'live') = (ended_at IS NULL)),
     CHECK ((state = 'refused') = (refuse_reason IS NOT NULL))
 ) PARTITION BY RANGE (call_id);
-CREATE INDEX call_account ON call (account_id, call_id);
 
 -- One Dial on one trunk. Written when the attempt ends, with its own frozen buy rate.
 CREATE TABLE attempt (
@@ -429,7 +428,7 @@ BEGIN
     END IF;
     UPDATE hold SET held_micro = hold.held_micro + more, extensions = hold.extensions + (more > 0)::integer
      WHERE hold.call_id = p_call_id;
-    UPDATE lease SET limit_ms = p_limit_ms, extend_at = p_extend_at, expires_at = p_expires_at
+    UPDATE lease SET limit_ms = greatest(lease.limit_ms, p_limit_ms), extend_at = p_extend_at, expires_at = p_expires_at
      WHERE lease.call_id = p_call_id;
     status := 'ok';
 END $$;
@@ -523,7 +522,11 @@ BEGIN
         SELECT i.call_id, i.attempt_no, i.trunk_id, i.outcome, i.fault, i.sip_code, i.q850_cause, i.pdd_ms, i.ended_at,
                i.buy_billed_s, i.cost_micro, i.buy_currency, i.buy
           FROM i JOIN closed USING (call_id) WHERE i.attempt_no IS NOT NULL
-        ON CONFLICT DO NOTHING
+        ON CONFLICT (call_id, attempt_no) DO UPDATE                    -- taken for failed, and answered after all
+           SET trunk_id = excluded.trunk_id, outcome = excluded.outcome, fault = excluded.fault, sip_code = excluded.sip_code,
+               q850_cause = excluded.q850_cause, ended_at = excluded.ended_at, billed_s = excluded.billed_s,
+               cost_micro = excluded.cost_micro, currency = excluded.currency, buy = excluded.buy
+         WHERE excluded.outcome = 'answered'
     ), booked AS (
         INSERT INTO transfer (transfer_id, kind)
         SELECT p.call_id, 'call' FROM paid p JOIN i USING (call_id) WHERE p.charged_micro > 0 OR i.cost_micro > 0

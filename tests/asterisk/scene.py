@@ -8,8 +8,7 @@ from contextlib import ExitStack
 from itertools import count
 from pathlib import Path
 from typing import Any, Final, TypeVar
-
-import asyncpg
+from uuid import UUID
 
 from bridge.asterisk.conf import CDR_FILE, JOURNAL
 from bridge.calls.audit import audit
@@ -31,8 +30,10 @@ from tests.asterisk.sipp import Peer, Seen, bound
 
 T = TypeVar("T")
 
-# The app's gateway is known by its address; loopback has many, and what comes from another is a stranger's.
+# An app is known by its address, or by address and port; loopback has many, and another is a stranger's.
 APP_HOST: Final = "127.0.0.2"
+GATEWAY_HOST: Final = "127.0.0.3"
+STRANGER_HOST: Final = "127.0.0.4"
 BALANCE_MICRO: Final = 5_000_000
 PRICE_MICRO: Final = 90_000  # the first minute of any call
 ENDED_S: Final = 10.0
@@ -41,7 +42,7 @@ BERLIN: Final = "+493023125000"  # alpha, then beta
 FRANKFURT: Final = "+496990009000"  # narrow, which carries one call at a time, then beta
 HAMBURG: Final = "+494066969000"  # hasty, which lets it ring two seconds, then beta
 
-# Ten calls' sell price apart, and whole micro-units a second, so that a cost can be worked out by heart.
+# Whole micro-units a second, so that a cost can be worked out by heart.
 ALPHA_MICRO_PER_S: Final = 200
 BETA_MICRO_PER_6_S: Final = 1_800
 
@@ -51,11 +52,13 @@ _serial = count(1)
 
 
 class World:
-    """What is seeded: two carriers' ports, four trunks on them, one app and one plan."""
+    """What is seeded: two carriers' ports, four trunks on them, two apps and two plans."""
 
-    def __init__(self) -> None:
-        self.alpha_port, self.beta_port = free_ports(2)
-        self.app_id = ""
+    def __init__(self, *, call_ended: str = "journal") -> None:
+        self.call_ended = call_ended
+        self.alpha_port, self.beta_port, gateway_port = free_ports(3)
+        self.gateway = f"{GATEWAY_HOST}:{gateway_port}"
+        self.apps: dict[str, str] = {}
         self.plans: dict[str, str] = {}
 
     async def seed(self, conn: Connection) -> None:
@@ -74,11 +77,14 @@ class World:
                 conn, "by the second", [SeedRate("49", "Germany", 60_000, 1, 1)]
             ),
         }
-        self.app_id = await seed_app(conn, "messenger", APP_HOST, None)
+        self.apps = {
+            "messenger": await seed_app(conn, "messenger", APP_HOST, None),
+            "gateway": await seed_app(conn, "gateway", self.gateway, None),
+        }
 
     @property
     def overrides(self) -> dict[str, dict[str, Any]]:
-        return {"calls": dict(RULES), "switch": {"emergency_trunk": "alpha"}}
+        return {"calls": dict(RULES), "switch": {"emergency_trunk": "alpha", "call_ended": self.call_ended}}
 
 
 class Scene:
@@ -90,7 +96,7 @@ class Scene:
         self._peers: list[Peer] = []
         self._open = ExitStack()
 
-    def ask(self, work: Callable[[asyncpg.Connection], Awaitable[T]]) -> T:
+    def ask(self, work: Callable[[Connection], Awaitable[T]]) -> T:
         return self.stack.database_call(work)
 
     def value(self, sql: str, *values: object) -> Any:
@@ -100,7 +106,13 @@ class Scene:
         return self.ask(work)
 
     def subscriber(
-        self, *, plan: str = "standard", state: str = "active", account_state: str = "active", **given: Any
+        self,
+        *,
+        app: str = "messenger",
+        plan: str = "standard",
+        state: str = "active",
+        account_state: str = "active",
+        **given: Any,
     ) -> str:
         """A new subscriber's A-number; the account has five euros unless told otherwise."""
         a_number = f"+4915112{next(_serial):06d}"
@@ -108,7 +120,7 @@ class Scene:
 
         async def work(conn: Connection) -> None:
             async with conn.transaction():
-                account_id = await seed_subscriber(conn, self.world.app_id, self.world.plans[plan], who)
+                account_id = await seed_subscriber(conn, self.world.apps[app], self.world.plans[plan], who)
                 await conn.execute(
                     "UPDATE subscriber SET state = $2 WHERE account_id = $1", account_id, state
                 )
@@ -136,12 +148,11 @@ class Scene:
         deaf = self._open.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
         deaf.bind(("127.0.0.1", self.world.alpha_port))
 
-    def calls(self, scenario: str, *, host: str = APP_HOST, call_id: str = "") -> Peer:
-        """Someone with the app calls; returns at once."""
-        address = f"{host}:{free_ports(1)[0]}"
+    def calls(self, scenario: str, *, address: str = "", host: str = APP_HOST, call_id: str = "") -> Peer:
+        """Someone with the app calls, from a free port of `host` unless told the whole address; returns at once."""
         return self._peer(
             scenario,
-            address,
+            address or f"{host}:{free_ports(1)[0]}",
             towards=self.stack.sip_address,
             call_id=call_id or f"{next(_serial)}.{self._where.name}",
         )
@@ -163,6 +174,9 @@ class Scene:
 
         return self.ask(closed)
 
+    def story_of(self, call_id: str) -> dict[str, Any]:
+        return self.ask(lambda conn: story(conn, UUID(call_id)))
+
     def wait_live(self, call: Peer, *, answered: bool) -> None:
         """Return when the bridge has admitted the call or, with `answered`, knows of its answer."""
         sql = "SELECT count(*) FROM lease JOIN call USING (call_id) WHERE sip_call_id = $1"
@@ -179,6 +193,7 @@ class Scene:
                 "SELECT balance_micro, held_micro FROM subscriber JOIN account USING (account_id) WHERE a_number = $1",
                 a_number,
             )
+            assert row is not None
             return row["balance_micro"], row["held_micro"]
 
         return self.ask(work)
@@ -255,3 +270,28 @@ def stack_report(stack: Stack) -> list[tuple[str, str]]:
 
 def started_seconds(talk_ms: int) -> int:
     return -(-talk_ms // 1000)
+
+
+def assert_booked(told: dict[str, Any], a_number: str, *, by: str = "journal") -> None:
+    """One answered call over alpha on the standard plan, the whole of it: record, price, cost, hold and ledger."""
+    cost = f"{started_seconds(told['talk_ms']) * ALPHA_MICRO_PER_S / 1e6:.4f}"
+    assert (told["state"], told["a_number"], told["b_number"]) == ("answered", a_number, BERLIN)
+    assert (told["billed_s"], told["charge"], told["written_off"], told["cost"]) == (60, "0.09", "0.00", cost)
+    attempts = [(each["trunk"], each["outcome"], each["sip_code"]) for each in told["attempts"]]
+    assert attempts == [("alpha", "answered", 200)]
+    hold = {name: told["hold"][name] for name in ("state", "opened", "settled", "released")}
+    assert hold == {"state": "settled", "opened": "0.09", "settled": "0.09", "released": "0.00"}
+    assert [(entry["account"], entry["amount"]) for entry in told["entries"]] == [
+        (f"subscriber {a_number}", "-0.09"),
+        ("revenue EUR", "0.09"),
+        ("cost EUR", f"-{cost}"),
+        ("carrier alpha", cost),
+    ]
+    assert told["cdr"]["ended_by"] == by
+
+
+def assert_free(told: dict[str, Any], *attempts: tuple[str, str, str]) -> None:
+    """A call that was tried, but that nobody pays for. attempts: trunk, outcome and whose fault it was."""
+    assert [(each["trunk"], each["outcome"], each["fault"]) for each in told["attempts"]] == list(attempts)
+    assert (told["charge"], told["cost"], told["entries"]) == ("0.00", "0.00", [])
+    assert (told["hold"]["state"], told["hold"]["released"]) == ("released", told["hold"]["held"])

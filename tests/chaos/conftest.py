@@ -29,7 +29,9 @@ def sipp() -> tuple[str, ...]:
 
 @pytest.fixture(scope="session")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedPostgres]:
-    with EmbeddedPostgres(tmp_path_factory.mktemp("chaos") / "cluster") as server:
+    """It need not outlive the machine: what was committed survives its own death in the kernel's memory."""
+    root = tmp_path_factory.mktemp("chaos") / "cluster"
+    with EmbeddedPostgres(root, durable=False, settings={"synchronous_commit": "on"}) as server:
         yield server
 
 
@@ -48,7 +50,7 @@ def build(
     tmp_path: Path,
     request: pytest.FixtureRequest,
 ) -> Iterator[Build]:
-    """Builds the test's house; what it takes is told by `build_house`. When the test has passed, its books are proved."""
+    """Builds the test's house as `build_house` takes it. When the test has passed, its books are proved."""
     with ExitStack() as houses:
 
         def build(**given: Any) -> House:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from decimal import Decimal
 from itertools import count
 from pathlib import Path
 from typing import Any, Final
 from uuid import UUID
 
-from bridge.asterisk.conf import JOURNAL
+from bridge.asterisk.conf import FOLDER, JOURNAL
+from bridge.database import Connection
 from bridge.sandbox.fetch import AsteriskInstall
 from bridge.sandbox.postgres import EmbeddedPostgres
 from bridge.sandbox.process import Deadline
@@ -78,47 +80,62 @@ class House(Scene):
     def until_ended(self, talk: Talk, within_s: float = BACK_S) -> dict[str, Any]:
         """The story of a call whose row is closed."""
         self.until("SELECT state <> 'live' FROM call WHERE call_id = $1", talk.call_id, within_s=within_s)
-        return self.story(talk.app)
+        return self.story_of(str(talk.call_id))
 
-    def hold(self, talk: Talk) -> Mapping[str, Any]:
-        """The row of its hold."""
+    def extensions(self, talk: Talk) -> int:
+        """How often its hold has been extended."""
+        return int(self.value("SELECT extensions FROM hold WHERE call_id = $1", talk.call_id))
 
-        async def work(conn: Any) -> Mapping[str, Any]:
-            return dict(await conn.fetchrow("SELECT * FROM hold WHERE call_id = $1", talk.call_id))
-
-        return self.ask(work)
+    def wait_for(self, found: Callable[[], bool], what: str, within_s: float = BACK_S) -> None:
+        """Return when it is so."""
+        deadline = Deadline(within_s)
+        while not found():
+            assert deadline.pause(), f"not within {within_s:g} s: {what}"
 
     def said(self, event: str) -> list[dict[str, Any]]:
         """What the bridge logged under this name in all its lives, oldest first."""
-        lines = self.stack.bridge_log.read_text(errors="replace").splitlines()
+        lines = _lines(self.stack.bridge_log)
         told = [json.loads(line) for line in lines if line.startswith("{") and line.endswith("}")]
         return [line for line in told if line.get("event") == event]
 
     def wait_said(self, event: str, times: int = 1, within_s: float = BACK_S) -> dict[str, Any]:
         """The line that says it for the nth time."""
-        deadline = Deadline(within_s)
-        while len(found := self.said(event)) < times:
-            assert deadline.pause(), f"the bridge did not say {event!r} {times} times"
-        return found[times - 1]
+        self.wait_for(lambda: len(self.said(event)) >= times, f"{event!r} {times} times", within_s)
+        return self.said(event)[times - 1]
 
     def journal(self, kind: str) -> list[list[str]]:
         """The lines of this kind the switch has written, cut apart."""
-        path = self.stack.settings.switch.record_dir / JOURNAL
-        lines = path.read_text().splitlines() if path.exists() else []
+        lines = _lines(self.stack.settings.switch.record_dir / JOURNAL)
         return [line.split("|") for line in lines if line.startswith(f"{kind}|")]
 
     def wait_journal(self, kind: str, times: int = 1, within_s: float = BACK_S) -> list[str]:
         """The nth line of this kind, whether or not somebody reads it."""
-        deadline = Deadline(within_s)
-        while len(found := self.journal(kind)) < times:
-            assert deadline.pause(), f"the switch did not write {kind!r}"
-        return found[times - 1]
+        self.wait_for(lambda: len(self.journal(kind)) >= times, f"{kind!r} in the journal", within_s)
+        return self.journal(kind)[times - 1]
 
     def start_bridge(self) -> None:
         """Return when calls are taken and the switch is kept."""
         before = len(self.said("ami_up"))
         self.stack.start_bridge()
         self.wait_said("ami_up", before + 1)
+
+    def transactions_since(self, at: datetime) -> list[str]:
+        """What clients have open in transactions that began before `at`: their last statements."""
+
+        async def work(conn: Connection) -> list[str]:
+            rows = await conn.fetch(
+                "SELECT query FROM pg_stat_activity WHERE datname = current_database()"
+                " AND backend_type = 'client backend' AND xact_start < $1",
+                at,
+            )
+            return [row["query"] for row in rows]
+
+        return self.ask(work)
+
+    def same_talk(self, told: Mapping[str, Any], talk: Talk) -> None:
+        """Where the app hung up, the talk we bill is what it saw, or longer by less than the margin."""
+        app_ms = talk.app_s() * 1000
+        assert app_ms - 1 <= told["talk_ms"] <= app_ms + MARGIN_MS
 
     def charged_once(self, talk: Talk, *, ended_by: str = "journal") -> dict[str, Any]:
         """The call is one record, priced by its talk time, paid once, and nothing is left held. Returns its story."""
@@ -153,13 +170,13 @@ def build_house(
     where: Path,
     *,
     workers: int = 1,
-    started: bool = True,
+    manager_port: int | None = None,
     **overrides: Mapping[str, Any],
 ) -> Iterator[House]:
     """A house that runs.
 
-    started     False: the test starts switch and bridge itself
-    overrides   settings by section, beyond those of the real-Asterisk scenarios
+    manager_port  where the switch's manager listens, when that is not where the bridge looks for it
+    overrides     settings by section, beyond those of the real-Asterisk scenarios
     """
     world = World()
     settings = {section: {**world.overrides.get(section, {}), **overrides.get(section, {})}
@@ -169,10 +186,16 @@ def build_house(
         stack.prepare(world.seed)
         house = House(stack, world, sipp, where)
         try:
-            if started:
-                stack.render()
-                stack.switch.start()
-                house.start_bridge()
+            stack.render()
+            if manager_port is not None:
+                conf = stack.conf_dir / FOLDER / "manager.conf"
+                conf.write_text(
+                    conf.read_text().replace(
+                        f"port = {stack.settings.ami.port}\n", f"port = {manager_port}\n"
+                    )
+                )
+            stack.switch.start()
+            house.start_bridge()
             yield house
             house.prove()
         finally:
@@ -181,6 +204,10 @@ def build_house(
 
 def ended(*peers: Peer) -> list[Seen]:
     return [peer.ended() for peer in peers]
+
+
+def _lines(path: Path) -> list[str]:
+    return path.read_text(errors="replace").splitlines() if path.exists() else []
 
 
 def micro(amount: str) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from tests.seeded import Seeded, at_once, ended
+from tests.seeded import Seeded, Work, at_once, ended
 
 
 async def test_the_attempt_is_kept_and_the_lease_moves_on(house: Seeded) -> None:
@@ -20,6 +20,16 @@ async def test_the_attempt_is_kept_and_the_lease_moves_on(house: Seeded) -> None
     assert await house.value("SELECT outcome FROM attempt WHERE attempt_no = 2") == "answered"
     assert await house.failed(frozen) == "gone"
     assert await house.value("SELECT count(*) FROM attempt") == 2
+    assert not await house.broken()
+
+
+async def test_what_was_taken_for_failed_and_answered_after_all_costs_what_it_costs(house: Seeded) -> None:
+    who = await house.subscriber(balance_micro=10**6)
+    frozen = (await house.admitted(who)).frozen
+    await house.failed(frozen)
+    await house.end(ended(frozen.call_id, 2_000, attempt_no=1))
+    attempt = await house.row("SELECT * FROM attempt")
+    assert (attempt["outcome"], attempt["billed_s"], attempt["cost_micro"]) == ("answered", 2, 1_000)
     assert not await house.broken()
 
 
@@ -45,16 +55,15 @@ async def test_the_next_trunks_capacity_is_exact_under_concurrency(house: Seeded
 
 async def test_failover_and_admission_share_one_capacity(house: Seeded) -> None:
     """Half of the calls come to the second trunk by failing over, half ask for it from the start."""
-    failing = await house.subscriber(balance_micro=10**9)
-    calls = [(await house.admitted(failing)).frozen for _ in range(8)]
+    who = await house.subscriber(balance_micro=10**9)
+    calls = [(await house.admitted(who)).frozen for _ in range(8)]
     await house.rows("UPDATE trunk SET enabled = false WHERE name = 'alpha'")
     beta = calls[0].routes[1].trunk_id
     await house.reload()
     whos = [await house.subscriber(balance_micro=10**6) for _ in range(8)]
-    await at_once(
-        [partial(house.failed, frozen, next_cap=5) for frozen in calls]
-        + [partial(house.write, who, 1_000, trunk_cap=5) for who in whos]
-    )
+    failing_over: list[Work] = [partial(house.failed, frozen, next_cap=5) for frozen in calls]
+    asking: list[Work] = [partial(house.write, who, 1_000, trunk_cap=5) for who in whos]
+    await at_once([*failing_over, *asking])
     assert await house.value("SELECT count(*) FROM lease WHERE trunk_id = $1", beta) == 5
     assert not await house.broken()
 
@@ -64,7 +73,11 @@ async def test_a_failed_attempt_and_the_end_of_its_call_at_once(house: Seeded) -
     who = await house.subscriber(balance_micro=10**9)
     for order in (1, -1) * 15:
         frozen = (await house.admitted(who)).frozen
-        await at_once([partial(house.failed, frozen, next_cap=9), partial(house.end, ended(frozen.call_id))][::order])
+        work: list[Work] = [
+            partial(house.failed, frozen, next_cap=9),
+            partial(house.end, ended(frozen.call_id)),
+        ]
+        await at_once(work[::order])
     assert await house.value("SELECT count(*) FROM attempt") == 30
     assert await house.value("SELECT count(*) FROM lease") == 0
     assert not await house.broken()

@@ -44,44 +44,55 @@ async def test_sound_books(house: Seeded) -> None:
     assert {name: rows for name, rows in findings.items() if rows} == {}
 
 
+SUMS = "transfers_sum_to_zero"
+BALANCES = "balances_equal_their_entries"
+HELD = "held_amounts_equal_open_holds"
+CHARGED = "answered_calls_and_no_others_are_charged"
+OUTLIVED = "no_lease_or_hold_outlives_its_call"
+CHARGE = "charges_follow_from_frozen_rates"
+COST = "costs_follow_from_frozen_rates"
 NO_TRIGGERS = "SET LOCAL session_replication_role = replica; "
 
 
 @pytest.mark.parametrize(
     ("damage", "named"),
     [
-        ("UPDATE entry SET amount_micro = amount_micro + 1 WHERE transfer_id = '{call}' AND entry_no = 2",
-         {"transfers_sum_to_zero"}),
-        ("UPDATE account SET balance_micro = balance_micro + 1 WHERE account_id = '{account}'",
-         {"balances_equal_their_entries"}),
-        ("UPDATE account SET held_micro = held_micro + 1 WHERE account_id = '{account}'", {"held_amounts_equal_open_holds"}),
-        ("ALTER TABLE account DROP CONSTRAINT available_is_never_negative;"
-         " UPDATE account SET balance_micro = -1 WHERE account_id = '{account}'",
-         {"prepaid_accounts_are_not_overdrawn", "balances_equal_their_entries"}),
-        ("DELETE FROM charge WHERE call_id = '{call}'", {"answered_calls_and_no_others_are_charged"}),
-        ("UPDATE call SET state = 'failed' WHERE call_id = '{call}'", {"answered_calls_and_no_others_are_charged"}),
-        ("DELETE FROM entry WHERE transfer_id = '{call}' AND entry_no < 3",
-         {"charges_are_booked", "balances_equal_their_entries"}),
+        (
+            "UPDATE entry SET amount_micro = amount_micro + 1 WHERE transfer_id = '{call}' AND entry_no = 2",
+            {SUMS},
+        ),
+        ("UPDATE account SET balance_micro = balance_micro + 1 WHERE account_id = '{account}'", {BALANCES}),
+        ("UPDATE account SET held_micro = held_micro + 1 WHERE account_id = '{account}'", {HELD}),
+        (
+            """ALTER TABLE account DROP CONSTRAINT available_is_never_negative;
+            UPDATE account SET balance_micro = -1 WHERE account_id = '{account}'""",
+            {"prepaid_accounts_are_not_overdrawn", BALANCES},
+        ),
+        ("DELETE FROM charge WHERE call_id = '{call}'", {CHARGED}),
+        ("UPDATE call SET state = 'failed' WHERE call_id = '{call}'", {CHARGED}),
+        ("DELETE FROM entry WHERE transfer_id = '{call}' AND entry_no < 3", {"charges_are_booked", BALANCES}),
         ("UPDATE charge SET written_off_micro = 1 WHERE call_id = '{call}'", {"charges_are_booked"}),
         ("DELETE FROM entry WHERE transfer_id = '{call}' AND entry_no > 2", {"costs_are_booked"}),
-        ("UPDATE hold SET state = 'open', closed_at = NULL WHERE call_id = '{call}'",
-         {"no_lease_or_hold_outlives_its_call", "held_amounts_equal_open_holds"}),
-        ("INSERT INTO lease (call_id, switch_id, account_id, trunk_id, channel, limit_ms, expires_at)"
-         " SELECT call_id, switch_id, account_id, switch_id, '', 1, now() + interval '1 h' FROM call WHERE call_id = '{call}'",
-         {"no_lease_or_hold_outlives_its_call"}),
+        ("UPDATE hold SET state = 'open', closed_at = NULL WHERE call_id = '{call}'", {OUTLIVED, HELD}),
+        (
+            """INSERT INTO lease (call_id, switch_id, account_id, trunk_id, channel, limit_ms, expires_at)
+            SELECT call_id, switch_id, account_id, switch_id, '', 1, now() + interval '1 h'
+              FROM call WHERE call_id = '{call}'""",
+            {OUTLIVED},
+        ),
         ("UPDATE lease SET expires_at = now() - interval '1 s'", {"live_calls_have_a_lease"}),
         ("DELETE FROM lease", {"live_calls_have_a_lease"}),
-        ("UPDATE charge SET billed_s = billed_s + 1 WHERE call_id = '{call}'", {"charges_follow_from_frozen_rates"}),
-        ("UPDATE call SET talk_ms = talk_ms + 1000 WHERE call_id = '{call}'",
-         {"charges_follow_from_frozen_rates", "costs_follow_from_frozen_rates"}),
-        ("UPDATE call SET sell = jsonb_set(sell, '{{rate_micro}}', '66000') WHERE call_id = '{call}'",
-         {"charges_follow_from_frozen_rates"}),
-        ("UPDATE call SET sell = NULL WHERE call_id = '{call}'", {"charges_follow_from_frozen_rates"}),
-        ("UPDATE attempt SET buy = buy - 'rate_micro' WHERE call_id = '{call}'", {"costs_follow_from_frozen_rates"}),
-        ("UPDATE attempt SET cost_micro = 1 WHERE attempt_no = 1 AND outcome <> 'answered' AND fault = 'carrier'",
-         {"costs_follow_from_frozen_rates", "costs_are_booked"}),
+        ("UPDATE charge SET billed_s = billed_s + 1 WHERE call_id = '{call}'", {CHARGE}),
+        ("UPDATE call SET talk_ms = talk_ms + 1000 WHERE call_id = '{call}'", {CHARGE, COST}),
+        (
+            "UPDATE call SET sell = jsonb_set(sell, '{{rate_micro}}', '66000') WHERE call_id = '{call}'",
+            {CHARGE},
+        ),
+        ("UPDATE call SET sell = NULL WHERE call_id = '{call}'", {CHARGE}),
+        ("UPDATE attempt SET buy = buy - 'rate_micro' WHERE call_id = '{call}'", {COST}),
+        ("UPDATE attempt SET cost_micro = 1 WHERE fault = 'carrier'", {COST, "costs_are_booked"}),
     ],
-)  # fmt: skip
+)
 async def test_every_damage_is_named(house: Seeded, conn: Connection, damage: str, named: set[str]) -> None:
     who, call_id = await history(house)
     async with conn.transaction():
@@ -105,7 +116,9 @@ async def test_the_books_do_not_move_while_they_are_audited(house: Seeded, conn:
     assert not await house.broken()
 
 
-async def test_what_is_found_is_bounded(house: Seeded, conn: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_what_is_found_is_bounded(
+    house: Seeded, conn: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
     who = await house.subscriber(balance_micro=10**6)
     for _ in range(4):
         await house.end(ended((await house.admitted(who)).frozen.call_id, 2_000))
@@ -117,7 +130,17 @@ async def test_what_is_found_is_bounded(house: Seeded, conn: Connection, monkeyp
 
 @pytest.mark.parametrize(
     ("frozen", "talk_ms"),
-    [(None, 1), ("{}", 1), ("null", 1), ("[]", 1), ('"x"', 1), ('{"prefix": 49}', 1), ("{", 1), (None, None), ("{}", None)],
+    [
+        (None, 1),
+        ("{}", 1),
+        ("null", 1),
+        ("[]", 1),
+        ('"x"', 1),
+        ('{"prefix": 49}', 1),
+        ("{", 1),
+        (None, None),
+        ("{}", None),
+    ],
 )
 def test_a_rate_that_cannot_be_read_recomputes_to_nothing(frozen: str | None, talk_ms: int | None) -> None:
     assert recompute(frozen, talk_ms) == {}

@@ -17,7 +17,7 @@ from bridge.errors import StoreUnavailable
 from tests.seeded import Seeded, at_once
 
 DEADLINE_S = 10.0
-PUT_UP = "UPDATE rate SET rate_micro = $1 FROM deck WHERE deck.deck_id = rate.deck_id AND side = 'sell' AND prefix = '49'"
+PUT_UP = "UPDATE rate r SET rate_micro = $1 FROM deck d WHERE d.deck_id = r.deck_id AND side = 'sell' AND prefix = '49'"
 
 
 class Watched(BookWatch):
@@ -90,7 +90,8 @@ async def test_after_a_lost_connection_what_changed_meanwhile_is_read(house: See
         await house.rows("ALTER TABLE rate DISABLE TRIGGER rate_changed")
         await house.rows(PUT_UP, 72_000)
         killed = await house.rows(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'LISTEN%' AND datname = current_database()"
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE query LIKE 'LISTEN%' AND datname = current_database()"
         )
         assert len(killed) == 1
         assert price(await watch.next()) == 72_000
@@ -140,10 +141,10 @@ async def test_rates_of_an_origin_set_are_not_taken_for_everyones(house: Seeded)
 
 
 async def test_capacities_make_live_calls_counted(house: Seeded) -> None:
-    assert not house.book.capped
+    before = house.book
     await house.rows("UPDATE trunk SET capacity = 1 WHERE name = 'alpha'")
     await house.reload()
-    assert house.book.capped
+    assert (before.capped, house.book.capped) == (False, True)
     who = await house.subscriber(balance_micro=10**6)
     admitted = await at_once([lambda: house.admitted(who)] * 3)
     assert sorted(one.frozen.routes[0].name for one in admitted) == ["alpha", "beta", "beta"]
@@ -156,7 +157,11 @@ async def change_at(house: Seeded, at: datetime) -> None:
     """From `at` on Germany costs 90 000 a minute."""
     async with connection(house.pool) as conn, conn.transaction():
         deck_id = await conn.fetchval("SELECT deck_id FROM deck WHERE side = 'sell'")
-        await conn.execute("UPDATE rate SET valid = tstzrange(lower(valid), $2) WHERE deck_id = $1 AND prefix = '49'", deck_id, at)
+        await conn.execute(
+            "UPDATE rate SET valid = tstzrange(lower(valid), $2) WHERE deck_id = $1 AND prefix = '49'",
+            deck_id,
+            at,
+        )
         await conn.execute(
             "INSERT INTO rate (deck_id, prefix, destination, rate_micro, valid)"
             " VALUES ($1, '49', 'Germany', 90000, tstzrange($2, NULL))",

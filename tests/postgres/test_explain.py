@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 from uuid import UUID
 
@@ -19,41 +19,41 @@ from tests.seeded import Seeded, ended
 ROWS = 5_000
 READ_MAX = 100
 BIG = ("account", "subscriber", "rollout_allow", "call", "charge", "attempt", "entry", "lease", "hold")
-FILL = (
-    "INSERT INTO account (kind, name, currency, call_cap) SELECT 'subscriber', 's' || n, 'EUR', 2 FROM generate_series(1, $1) n",
-    "INSERT INTO subscriber (app_id, a_number, account_id, plan_id)"
-    " SELECT (SELECT app_id FROM app), '+4915' || 100000 + substr(name, 2)::int, account_id, (SELECT plan_id FROM plan)"
-    " FROM account WHERE name ~ '^s[0-9]' LIMIT $1",
-    "INSERT INTO rollout_allow (subscriber_id) SELECT subscriber_id FROM subscriber LIMIT $1 ON CONFLICT DO NOTHING",
-    "INSERT INTO call (switch_id, uniqueid, sip_call_id, account_id, a_number, dialled, state, ended_at)"
-    " SELECT (SELECT switch_id FROM switch), n, n, account_id, a_number, '+493023125010', 'answered', now()"
-    " FROM subscriber, generate_series(1, 2) n LIMIT $1 * 2",
-    "INSERT INTO charge (call_id, account_id, billed_s, amount_micro, currency)"
-    " SELECT call_id, account_id, 1, 1, 'EUR' FROM call LIMIT $1 ON CONFLICT DO NOTHING",
-    "INSERT INTO attempt (call_id, attempt_no, trunk_id, outcome, fault, ended_at, currency, buy)"
-    " SELECT call_id, 1, (SELECT min(trunk_id::text)::uuid FROM trunk), 'answered', 'unknown', now(), 'EUR', '{}'"
-    " FROM call LIMIT $1 ON CONFLICT DO NOTHING",
-    "INSERT INTO lease (call_id, switch_id, account_id, trunk_id, channel, limit_ms, expires_at)"
-    " SELECT call_id, switch_id, account_id, gen_random_uuid(), 'c', 1, now() + interval '1 h' FROM call LIMIT $1",
-    "INSERT INTO hold (call_id, account_id, currency, opened_micro, held_micro)"
-    " SELECT call_id, account_id, 'EUR', 1, 1 FROM call LIMIT $1 ON CONFLICT DO NOTHING",
-    "INSERT INTO entry (transfer_id, entry_no, account_id, amount_micro, currency)"
-    " SELECT call_id, side, account_id, 3 - 2 * side, 'EUR' FROM (SELECT * FROM call LIMIT $1), generate_series(1, 2) side"
-    " ON CONFLICT DO NOTHING",
-)
+FILL = f"""
+    DROP TRIGGER entry_sums_to_zero ON entry;
+    INSERT INTO account (kind, name, currency, call_cap)
+    SELECT 'subscriber', 's' || n, 'EUR', 2 FROM generate_series(1, {ROWS}) n;
+    INSERT INTO subscriber (app_id, a_number, account_id, plan_id)
+    SELECT app_id, '+4915' || 100000 + substr(a.name, 2)::int, a.account_id, plan_id
+      FROM account a, app, plan WHERE a.name ~ '^s[0-9]';
+    INSERT INTO rollout_allow (subscriber_id) SELECT subscriber_id FROM subscriber ON CONFLICT DO NOTHING;
+    INSERT INTO call (switch_id, uniqueid, sip_call_id, account_id, a_number, dialled, state, ended_at)
+    SELECT switch_id, n, n, account_id, a_number, '+493023125010', 'answered', now()
+      FROM subscriber, switch, generate_series(1, 2) n;
+    INSERT INTO charge (call_id, account_id, billed_s, amount_micro, currency)
+    SELECT call_id, account_id, 1, 1, 'EUR' FROM call ON CONFLICT DO NOTHING;
+    INSERT INTO attempt (call_id, attempt_no, trunk_id, outcome, fault, ended_at, currency, buy)
+    SELECT call_id, 1, trunk_id, 'answered', 'unknown', now(), 'EUR', '{{}}'
+      FROM call, trunk WHERE trunk.name = 'alpha' ON CONFLICT DO NOTHING;
+    INSERT INTO lease (call_id, switch_id, account_id, trunk_id, channel, limit_ms, expires_at)
+    SELECT call_id, switch_id, account_id, gen_random_uuid(), 'c', 1, now() + interval '1 h' FROM call;
+    INSERT INTO hold (call_id, account_id, currency, opened_micro, held_micro)
+    SELECT call_id, account_id, 'EUR', 1, 1 FROM call ON CONFLICT DO NOTHING;
+    INSERT INTO entry (transfer_id, entry_no, account_id, amount_micro, currency)
+    SELECT call_id, side, account_id, 3 - 2 * side, 'EUR' FROM call, generate_series(1, 2) side
+    ON CONFLICT DO NOTHING;
+    ANALYZE
+"""
 
 
 @pytest.fixture
-async def full(house: Seeded, conn: Connection) -> AsyncIterator[tuple[Connection, UUID]]:
+async def full(house: Seeded, conn: Connection) -> tuple[Connection, UUID]:
     """A connection to a database with history, and a call in it."""
     who = await house.subscriber(balance_micro=10**6, call_cap=2)
     call_id = (await house.admitted(who)).frozen.call_id
     await house.end(ended(call_id, 1_000))
-    await conn.execute("DROP TRIGGER entry_sums_to_zero ON entry")
-    for statement in FILL:
-        await conn.execute(statement, ROWS)
-    await conn.execute("ANALYZE")
-    yield conn, call_id
+    await conn.execute(FILL)
+    return conn, call_id
 
 
 def nodes(plan: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
@@ -102,19 +102,29 @@ async def test_no_question_reads_a_whole_table(full: tuple[Connection, UUID], mo
         "story_hold": await rows_read(conn, calls.story_hold, call_id=call_id),
         "story_entries": await rows_read(conn, calls.story_entries, call_id=call_id),
         "account": await rows_read(conn, queries.ledger.account, name="s7"),
-        "system_account": await rows_read(conn, queries.ledger.system_account, name="cash EUR", currency="EUR"),
+        "system_account": await rows_read(
+            conn, queries.ledger.system_account, name="cash EUR", currency="EUR"
+        ),
     }
     assert {name: count for name, count in asked.items() if count > READ_MAX} == {}
     # What has an answer was looked up at all: the count above is not empty for another reason.
-    assert min(asked[name] for name in ("caller", "frozen", "recent", "older", "story_entries", "account")) > 0
+    assert (
+        min(asked[name] for name in ("caller", "frozen", "recent", "older", "story_entries", "account")) > 0
+    )
 
 
 async def test_leases_are_counted_by_index(full: tuple[Connection, UUID]) -> None:
     """As inside call_admit_v1, where EXPLAIN does not reach."""
     conn, _ = full
     for column in ("account_id", "trunk_id"):
-        count = Query(f"SELECT count(*) FROM lease l WHERE l.{column} = $1 AND l.expires_at > now()", ("key",))
-        assert 0 < await rows_read(conn, count, key=await conn.fetchval(f"SELECT {column} FROM lease LIMIT 1")) < 10
+        count = Query(
+            f"SELECT count(*) FROM lease l WHERE l.{column} = $1 AND l.expires_at > now()", ("key",)
+        )
+        assert (
+            0
+            < await rows_read(conn, count, key=await conn.fetchval(f"SELECT {column} FROM lease LIMIT 1"))
+            < 10
+        )
 
 
 async def test_a_whole_table_read_is_seen(full: tuple[Connection, UUID]) -> None:
@@ -124,5 +134,7 @@ async def test_a_whole_table_read_is_seen(full: tuple[Connection, UUID]) -> None
 
 
 async def of_the_middle(conn: Connection) -> UUID:
-    found: UUID = await conn.fetchval("SELECT call_id FROM call ORDER BY call_id OFFSET $1 LIMIT 1", ROWS // 2)
+    found: UUID = await conn.fetchval(
+        "SELECT call_id FROM call ORDER BY call_id OFFSET $1 LIMIT 1", ROWS // 2
+    )
     return found

@@ -9,7 +9,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from bridge.calls.extend import Extended
-from tests.seeded import KINGDOM, SECOND_MICRO, Seeded, at_once, ended
+from tests.seeded import KINGDOM, SECOND_MICRO, Seeded, Work, at_once, ended
 
 ROUNDS = 30
 
@@ -67,7 +67,7 @@ async def test_extension_and_end_at_once_never_block_each_other(house: Seeded, e
     who = await house.subscriber(balance_micro=10**9)
     for _ in range(ROUNDS):
         one, two = [(await house.admitted(who)).frozen.call_id for _ in range(2)]
-        work = [
+        work: list[Work] = [
             partial(house.end, ended(one, talk_ms=2_000), ended(two, talk_ms=3_000)),
             partial(extend, house, two, 20_000),
             partial(extend, house, one, 30_000),

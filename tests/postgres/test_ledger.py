@@ -11,7 +11,8 @@ import pytest
 from bridge.database import Connection, store_errors, transaction
 from bridge.errors import AlreadySettled, Conflict, InvariantBroken, NotFound, StoreError
 from bridge.ledger.store import system_account, top_up
-from tests.seeded import CURRENCY, Seeded, at_once, ended
+from bridge.sandbox.seed import CURRENCY
+from tests.seeded import Seeded, at_once, ended
 
 ENTRY = "INSERT INTO {table} (transfer_id, entry_no, account_id, amount_micro, currency) VALUES "
 
@@ -37,7 +38,9 @@ async def test_a_transfer_that_does_not_sum_to_zero_is_refused(
 ) -> None:
     name = "entry" if table == "entry" else await of_month(conn, "entry")
     transfer_id = await conn.fetchval("SELECT uuidv7()")
-    values = ", ".join(f"('{transfer_id}', {n}, '{uuid4()}', {micro}, '{unit}')" for n, (micro, unit) in enumerate(amounts))
+    values = ", ".join(
+        f"('{transfer_id}', {n}, '{uuid4()}', {micro}, '{unit}')" for n, (micro, unit) in enumerate(amounts)
+    )
     with pytest.raises(InvariantBroken, match="does not sum to zero"):
         async with store_errors():
             await conn.execute(ENTRY.format(table=name) + values)
@@ -55,7 +58,10 @@ async def test_two_currencies_may_balance_in_one_transfer(conn: Connection) -> N
     values = [(5, "EUR"), (-5, "EUR"), (7, "USD"), (-7, "USD")]
     await conn.execute(
         ENTRY.format(table="entry")
-        + ", ".join(f"('{transfer_id}', {n}, '{uuid4()}', {micro}, '{unit}')" for n, (micro, unit) in enumerate(values))
+        + ", ".join(
+            f"('{transfer_id}', {n}, '{uuid4()}', {micro}, '{unit}')"
+            for n, (micro, unit) in enumerate(values)
+        )
     )
     assert await conn.fetchval("SELECT count(*) FROM entry") == 4
 
@@ -89,7 +95,10 @@ async def test_a_top_up_is_one_transfer_of_two_entries(house: Seeded) -> None:
         " WHERE transfer_id = $1 ORDER BY entry_no",
         transfer_id,
     )
-    assert [tuple(row) for row in rows] == [(f"subscriber {who.a_number}", 5_000, "EUR"), ("cash EUR", -5_000, "EUR")]
+    assert [tuple(row) for row in rows] == [
+        (f"subscriber {who.a_number}", 5_000, "EUR"),
+        ("cash EUR", -5_000, "EUR"),
+    ]
     assert (await house.account(who))["balance_micro"] == 5_000
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import difflib
-import re
 import subprocess
+from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
@@ -19,17 +19,23 @@ from tests.seeded import at_once
 
 
 @pytest.fixture
-def empty(postgres: EmbeddedPostgres, request: pytest.FixtureRequest) -> str:
+def empty(postgres: EmbeddedPostgres) -> Iterator[str]:
     """The name of a database with nothing in it."""
-    name = f"empty_{re.sub('[^a-z0-9]', '_', request.node.name.lower())}"[:60]
-    postgres.create_database(name)
-    request.addfinalizer(lambda: postgres.drop_database(name))
-    return name
+    postgres.create_database("empty")
+    yield "empty"
+    postgres.drop_database("empty")
 
 
 def dump(postgres: EmbeddedPostgres, database: str) -> list[str]:
     """The layout as pg_dump writes it, without comments, blank lines and the bookkeeping of migrations."""
-    argv = (str(postgres.bin("pg_dump")), "-s", "-O", "-T", "public.callbridge_migration", postgres.dsn(database))
+    argv = (
+        str(postgres.bin("pg_dump")),
+        "-s",
+        "-O",
+        "-T",
+        "public.callbridge_migration",
+        postgres.dsn(database),
+    )
     text = subprocess.run(argv, check=True, capture_output=True, text=True).stdout
     return [line for line in text.splitlines() if line and not line.startswith(("--", "\\"))]
 
@@ -77,9 +83,13 @@ async def test_an_applied_migration_that_changed_is_refused(
     assert await conn.fetchval("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'") == 0
 
 
-async def test_a_migration_that_fails_leaves_nothing(conn: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_migration_that_fails_leaves_nothing(
+    conn: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (*known, last) = migrations()
-    broken = replace(last, number=9999, name="9999_broken", text="CREATE TABLE half (); SELECT 1 / 0", checksum="c")
+    broken = replace(
+        last, number=9999, name="9999_broken", text="CREATE TABLE half (); SELECT 1 / 0", checksum="c"
+    )
     monkeypatch.setattr(module, "migrations", lambda: [*known, last, broken])
     with pytest.raises(Exception, match="division by zero"):
         await migrate(conn)

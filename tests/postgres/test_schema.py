@@ -103,7 +103,9 @@ async def test_every_partition_has_the_parents_keys_and_checks(conn: Connection)
         " AS triggers FROM pg_inherits JOIN pg_class ON pg_class.oid = inhrelid WHERE relkind = 'r'"
     )
     assert len(rows) == 4 * len(MONTHLY)
-    assert [dict(row) for row in rows if not (row["indexes"] and row["constraints"] and row["triggers"])] == []
+    assert [
+        dict(row) for row in rows if not (row["indexes"] and row["constraints"] and row["triggers"])
+    ] == []
 
 
 @pytest.mark.parametrize(
@@ -143,7 +145,9 @@ async def test_one_switch_however_many_workers_register_it(house: Seeded) -> Non
             made: UUID = await queries.switch.register.value(conn, name="new")
             return made
 
-    assert set(await at_once([register] * 16)) == {await house.value("SELECT switch_id FROM switch WHERE name = 'new'")}
+    assert set(await at_once([register] * 16)) == {
+        await house.value("SELECT switch_id FROM switch WHERE name = 'new'")
+    }
 
 
 async def insert_call(conn: Connection, call_id: UUID) -> None:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from time import time
 
 import pytest
 
-from bridge.calls.snapshot import SnapshotWriter, make_key, read_key, unseal
+from bridge.calls import snapshot as module
+from bridge.calls.snapshot import Routes, SnapshotWriter, best_routes, make_key, read_key, unseal
 from bridge.config import Failsafe, Settings
 from bridge.database import connection
+from bridge.rating.store import Plan
+from bridge.routing.trunk import Trunk
 from bridge.sandbox.seed import APP, SeedRate, SeedTrunk, seed_trunk
 from bridge.telephony.number import Number
 from tests.seeded import GERMANY, KINGDOM, Seeded, Who, ended
@@ -19,11 +22,13 @@ from tests.seeded import GERMANY, KINGDOM, Seeded, Who, ended
 @pytest.fixture
 def writer(tmp_path: Path) -> SnapshotWriter:
     make_key(tmp_path / "key")
-    return SnapshotWriter(Settings(failsafe=Failsafe(snapshot=tmp_path / "snapshot", key_file=tmp_path / "key")))
+    return SnapshotWriter(
+        Settings(failsafe=Failsafe(snapshot=tmp_path / "snapshot", key_file=tmp_path / "key"))
+    )
 
 
-async def business(house: Seeded, **more: object) -> Who:
-    return await house.subscriber(**{"funding": "postpaid", "credit_limit_micro": 10**6, **more})
+async def business(house: Seeded, credit_limit_micro: int = 10**6) -> Who:
+    return await house.subscriber(funding="postpaid", credit_limit_micro=credit_limit_micro)
 
 
 async def callers(house: Seeded, writer: SnapshotWriter) -> set[str]:
@@ -50,7 +55,9 @@ async def test_prepaid_waits_for_the_bridge(house: Seeded, writer: SnapshotWrite
         "DELETE FROM rollout_allow",
     ],
 )
-async def test_who_could_not_call_now_cannot_call_then(house: Seeded, writer: SnapshotWriter, less: str) -> None:
+async def test_who_could_not_call_now_cannot_call_then(
+    house: Seeded, writer: SnapshotWriter, less: str
+) -> None:
     await business(house)
     assert len(await callers(house, writer)) == 1
     await house.rows(less)
@@ -85,8 +92,13 @@ async def test_routes_follow_the_book_and_are_kept_while_it_stands(
     house: Seeded, writer: SnapshotWriter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await business(house)
-    worked_out: list[object] = []
-    monkeypatch.setattr("bridge.calls.snapshot.best_routes", _counting(worked_out))
+    worked_out: list[Plan] = []
+
+    def counted(subscribed: Plan, trunks: Sequence[Trunk], prefixes: Iterable[str]) -> Routes:
+        worked_out.append(subscribed)
+        return best_routes(subscribed, trunks, prefixes)
+
+    monkeypatch.setattr(module, "best_routes", counted)
     async with connection(house.pool) as conn:
         first = await writer.collect(conn, house.book, time())
         again = await writer.collect(conn, house.book, time())
@@ -97,13 +109,3 @@ async def test_routes_follow_the_book_and_are_kept_while_it_stands(
         (table,) = (await writer.collect(conn, house.book, time())).routes.values()
     assert table["49"] == "cheap"
     assert len(worked_out) == 2
-
-
-def _counting(calls: list[object]) -> Callable[..., object]:
-    from bridge.calls.snapshot import best_routes
-
-    def counted(*args: object) -> object:
-        calls.append(args)
-        return best_routes(*args)  # type: ignore[arg-type]
-
-    return counted

@@ -47,7 +47,7 @@ SELL = Rate("s", "s", "49", "Germany", "EUR", 90_000)
 
 
 @given(TRUNKS, st.randoms(use_true_random=False), st.integers(0, 4))
-def test_a_plan_names_every_trunk_once_in_an_order_of_its_own(trunks, shuffle, limit) -> None:  # type: ignore[no-untyped-def]
+def test_a_plan_names_every_trunk_once_in_an_order_of_its_own(trunks, shuffle, limit):
     live = {trunk.trunk_id: 1 for trunk in trunks}
     made = plan(Number("+493023125000"), SELL, trunks, live, limit=limit)
     told = [route.name for route in made.routes] + [left.name for left in made.left_out]

@@ -41,7 +41,7 @@ OPS = st.one_of(
     st.tuples(st.just("extend"), call),
     st.tuples(st.just("fail"), call),
     st.tuples(st.just("end"), st.lists(call, min_size=1, max_size=4), st.sampled_from((0, 1, 4_000, 15_000, 95_000)),
-              st.sampled_from(("journal", "cdr", "resync", "agi"))),
+              st.sampled_from(("journal", "cdr", "resync", "agi")), st.sampled_from((1, 1, 2, None))),
     st.tuples(st.just("top_up"), who, st.integers(1, 2), st.sampled_from((20_000, 200_000))),
 )  # fmt: skip
 
@@ -67,7 +67,8 @@ class Scene:
         try:
             verdict = await self.house.call(self.whos[place], dialled)
         except StoreUnavailable as error:
-            assert "was raced" in str(error), "neither a deadlock nor a timeout"
+            if "was raced" not in str(error):  # a deadlock, or a lock that came too late
+                raise
             return
         if isinstance(verdict, Admitted):
             self.calls.append(verdict.frozen)
@@ -79,7 +80,8 @@ class Scene:
     async def extend(self, place: int) -> None:
         if frozen := self.chosen(place):
             await self.house.rows(
-                "UPDATE lease SET extend_at = now() WHERE answered_at IS NOT NULL AND call_id = $1", frozen.call_id
+                "UPDATE lease SET extend_at = now() WHERE answered_at IS NOT NULL AND call_id = $1",
+                frozen.call_id,
             )
             await self.house.extensions.due()
 
@@ -87,9 +89,11 @@ class Scene:
         if frozen := self.chosen(place):
             await self.house.failed(frozen, next_cap=8)
 
-    async def end(self, places: list[int], talk_ms: int, source: str) -> None:
+    async def end(self, places: list[int], talk_ms: int, source: str, attempt_no: int | None) -> None:
+        """The witness may be wrong about the attempt; what it costs is booked and kept all the same."""
         frozen = {one.call_id for one in map(self.chosen, places) if one}
-        self.ended.update(await self.house.end(*[ended(call_id, talk_ms, source) for call_id in frozen]))
+        records = [ended(call_id, talk_ms, source, attempt_no) for call_id in frozen]
+        self.ended.update(await self.house.end(*records))
 
     async def top_up(self, place: int, key: int, amount_micro: int) -> None:
         account = self.whos[place]
@@ -140,7 +144,9 @@ async def play(house: Seeded, actors: list[list[tuple[Any, ...]]]) -> None:
         assert {name: rows for name, rows in (await audit(conn)).items() if rows} == {}
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@settings(
+    max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+)
 @given(actors=st.lists(st.lists(OPS, min_size=3, max_size=12), min_size=2, max_size=6))
 def test_any_interleaving_leaves_the_books_sound(
     run: Run[Any], house: Seeded, actors: list[list[tuple[Any, ...]]]

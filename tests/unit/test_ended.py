@@ -8,6 +8,7 @@ from bridge.calls.ended import EndRecord, Ledgers, instant, price, talk_ms
 from bridge.calls.frozen import Frozen, thaw
 from bridge.calls.store import compact
 from bridge.rating.deck import Deck, Rate
+from bridge.resources import SQL
 from bridge.routing.plan import plan
 from bridge.routing.trunk import Trunk
 from bridge.telephony.number import Number
@@ -73,8 +74,6 @@ def test_frozen_and_thawed_is_the_same():
 
 
 def test_the_row_has_the_columns_of_the_sql_type():
-    from bridge.resources import SQL
-
     text = (SQL / "schema.sql").read_text()
     columns = text[text.index("CREATE TYPE ended_call AS (") :].split(");")[0].split("(", 1)[1]
     names = [column.split()[0] for column in columns.replace("\n", " ").split(",")]

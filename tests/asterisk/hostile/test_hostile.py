@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-from typing import Any
 
 import pytest
 
@@ -9,18 +8,17 @@ from tests.asterisk.scene import BALANCE_MICRO, BERLIN, PRICE_MICRO, Scene, well
 from tests.asterisk.sipp import Caller, answers, rejects
 
 VICTIM = "+4915112999999"
-EXPRESSION = "${SHELL(touch /tmp/owned)}${EXTEN}"
+EXPRESSION = "${EXTEN}${SHELL(id)}"
 
 
-def news(scene: Scene, since: int) -> list[dict[str, Any]]:
-    """What the bridge has logged behind a byte of its log."""
-    return [json.loads(line) for line in scene.stack.bridge_log.read_bytes()[since:].splitlines()]
+# 404 is the dialplan's own: such a call does not come as far as the bridge.
+WORTH_A_LINE = {403: ["call refused"], 484: ["call refused"], 503: ["agi protocol error"], 404: []}
 
 
 @pytest.mark.parametrize(
     "name",
     [
-        pytest.param('"Eve, \\"E\\" | & %s"' % EXPRESSION, id="quotes and expressions"),
+        pytest.param(f'"Eve, \\"E\\" | & {EXPRESSION}"', id="quotes and expressions"),
         pytest.param(f'"Eve%0Aagi_callerid: {VICTIM}%0A%0A"', id="escaped line feeds"),
         pytest.param('"Eve%0D%0Aagi_dnid: +49301%00"', id="escaped CR, LF and NUL"),
         pytest.param('"' + "Eve, " * 300 + '"', id="very long"),
@@ -42,7 +40,7 @@ def test_a_callers_name_changes_nothing_and_goes_nowhere(scene: Scene, name: str
 @pytest.mark.parametrize(
     ("caller", "heard"),
     [
-        pytest.param("", 403, id="nothing"),
+        pytest.param("%20", 403, id="a blank"),
         pytest.param("eve%2Cx%7Cy%26z%22%27", 403, id="separators"),
         pytest.param("%24%7BEXTEN%7D", 403, id="expression"),
         pytest.param("+" + "4" * 600, 403, id="very long"),
@@ -64,7 +62,7 @@ def test_who_calls_as_nonsense_is_refused(scene: Scene, caller: str, heard: int)
         pytest.param("+4930%0Aagi_callerid%3A%20x", 503, id="line feed"),
         pytest.param("0" + "9" * 75, 484, id="as long as it gets"),
         pytest.param("0" + "9" * 1000, 484, id="very long"),
-        pytest.param("٠٣٠", 404, id="digits of another script"),
+        pytest.param("%D9%A0%D9%A3%D9%A0", 404, id="digits of another script"),
         pytest.param("h", 404, id="an extension of the switch"),
         pytest.param("s", 404, id="another"),
     ],
@@ -106,7 +104,7 @@ def test_a_call_id_is_only_a_name(scene: Scene) -> None:
     well(call, carrier)
     scene.wait_quiet()
     found = scene.value("SELECT sip_call_id FROM call WHERE a_number = $1 AND state = 'answered'", a_number)
-    assert found and call_id.startswith(found)
+    assert found == call_id.replace('"', "")  # the switch's own reading of arguments takes quotes away
 
 
 def test_nobody_writes_the_record_of_anothers_call(scene: Scene) -> None:
@@ -126,12 +124,13 @@ def test_nobody_writes_the_record_of_anothers_call(scene: Scene) -> None:
 
 
 def refused(scene: Scene, caller: Caller, heard: int) -> None:
-    """The caller hears this; carriers hear nothing; the log has one line, and no number in it."""
-    carriers = [scene.beta(answers())]
+    """The caller hears this, a carrier hears nothing, and the log has one line without a number."""
+    carrier = scene.beta(answers())
     logged = scene.stack.bridge_log.stat().st_size
     call = scene.calls(caller.hears(heard))
     well(call)
-    assert [carrier.seen().received for carrier in carriers] == [()] * len(carriers)
+    assert carrier.seen().received == ()
     assert scene.stack.switch.running
-    said = news(scene, logged)
-    print(said)
+    said = scene.stack.bridge_log.read_bytes()[logged:].decode()
+    assert [json.loads(line)["event"] for line in said.splitlines()] == WORTH_A_LINE[heard]
+    assert not caller.a_number or caller.a_number not in said

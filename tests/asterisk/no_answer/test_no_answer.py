@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from tests.asterisk.scene import HAMBURG, Scene, well
+from tests.asterisk.scene import HAMBURG, Scene, assert_free, well
 from tests.asterisk.sipp import Caller, answers, rings
 
 
@@ -11,10 +11,7 @@ def test_it_rings_and_nobody_answers(scene: Scene) -> None:
     well(call, carrier)
     told = scene.story(call)
     assert told["state"] == "unanswered"
-    assert [(each["trunk"], each["outcome"], each["fault"]) for each in told["attempts"]] == [
-        ("hasty", "no_answer", "callee")
-    ]
+    assert_free(told, ("hasty", "no_answer", "callee"))
     assert 2000 <= told["attempts"][0]["took_ms"] < 3000
     assert second.seen().received == ()
-    assert (told["charge"], told["entries"], told["hold"]["state"]) == ("0.00", [], "released")
     assert scene.paid_nothing(a_number)

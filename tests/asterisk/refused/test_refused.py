@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tests.asterisk.scene import BERLIN, Scene, well
+from tests.asterisk.scene import BERLIN, GATEWAY_HOST, STRANGER_HOST, Scene, well
 from tests.asterisk.sipp import Caller, answers
 
 
@@ -50,12 +50,19 @@ def test_more_calls_at_a_time_than_the_account_may_have(scene: Scene) -> None:
     assert scene.story(first)["state"] == "answered"
 
 
-def test_a_stranger_gets_no_further_than_the_switch(scene: Scene) -> None:
-    a_number = scene.subscriber()
-    call = scene.calls(Caller(a_number, BERLIN).hears(401), host="127.0.0.3")
+@pytest.mark.parametrize(
+    "host", [STRANGER_HOST, GATEWAY_HOST], ids=["unknown address", "known address, other port"]
+)
+def test_a_stranger_gets_no_further_than_the_switch(scene: Scene, host: str) -> None:
+    a_number = scene.subscriber(app="gateway")
+    call = scene.calls(Caller(a_number, BERLIN).hears(401), host=host)
     well(call)
     assert scene.value("SELECT count(*) FROM call WHERE sip_call_id = $1", call.call_id) == 0
     assert scene.paid_nothing(a_number)
+
+
+def test_a_subscriber_of_one_app_is_nobody_in_another(scene: Scene) -> None:
+    refused(scene, scene.subscriber(app="gateway"), BERLIN, 403, "unknown_caller")
 
 
 def refused(scene: Scene, a_number: str, dialled: str, heard: int, reason: str) -> None:

@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from bridge.sandbox.fetch import AsteriskInstall
+from bridge.sandbox.postgres import EmbeddedPostgres
+from bridge.sandbox.stack import Stack
+from tests.asterisk.scene import BERLIN, Scene, World, assert_booked, assert_free, well
+from tests.asterisk.sipp import Caller, answers, rings
+
+
+@pytest.fixture(scope="module")
+def world() -> World:
+    return World(call_ended="agi")
+
+
+@pytest.fixture(scope="module")
+def stack(
+    install: AsteriskInstall,
+    postgres: EmbeddedPostgres,
+    world: World,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Stack]:
+    root = tmp_path_factory.mktemp("agi")
+    with Stack(root, install, postgres, database="ended_by_agi", overrides=world.overrides) as made:
+        made.prepare(world.seed)
+        made.start()
+        yield made
+
+
+def test_a_call_ends_over_agi_with_the_same_figures(scene: Scene) -> None:
+    a_number = scene.subscriber()
+    carrier = scene.alpha(answers())
+    call = scene.calls(Caller(a_number, BERLIN).talks(1.2))
+    well(call, carrier)
+    told = scene.story(call)
+    assert_booked(told, a_number, by="agi")
+    assert told["talk_ms"] == pytest.approx(1200, abs=150)
+    assert told["cdr"]["release_party"] == "caller"
+    scene.wait_files_read()
+    assert scene.value("SELECT count(*) FROM discrepancy") == 0
+
+
+def test_a_caller_who_gives_up_pays_nothing(scene: Scene) -> None:
+    a_number = scene.subscriber()
+    carrier = scene.alpha(rings())
+    call = scene.calls(Caller(a_number, BERLIN).gives_up(after_s=0.3))
+    well(call, carrier)
+    told = scene.story(call)
+    assert_free(told, ("alpha", "gave_up", "caller"))
+    assert told["cdr"]["ended_by"] == "agi"
+    assert scene.paid_nothing(a_number)
