@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from bridge import config
 from bridge.api.auth import create_key
-from bridge.errors import BridgeError, SwitchUnavailable
+from bridge.errors import BridgeError, ConfigError, SwitchUnavailable
 from bridge.sandbox.carriers import AppUser, place_call
 from bridge.sandbox.demo import latest, wait_for_end
 from bridge.sandbox.magic import DRAMA_RANGES, MAGIC
@@ -73,7 +73,7 @@ def down() -> str:
 def dial(b_number: str, talk_s: float) -> dict[str, Any]:
     """Call somebody as the sandbox's app user and return the story.
 
-    raises   SwitchUnavailable: the sandbox is not running · ValueError: not a number
+    raises   SwitchUnavailable: the sandbox is not running · ConfigError: not a number
     """
     root = state_dir()
     if not running(root):
@@ -82,7 +82,12 @@ def dial(b_number: str, talk_s: float) -> dict[str, Any]:
     user = AppUser(facts["a_number"], facts["sip_user"], facts["sip_password"])
     dsn = config.require_dsn(config.load(root / "callbridge.toml", {}))
     before = ask(dsn, latest)
-    place_call(root / "carriers" / "spool", user, facts["sip"], b_number, talk_s)
+    try:
+        place_call(root / "carriers" / "spool", user, facts["sip"], b_number, talk_s)
+    except ValueError:
+        raise ConfigError(
+            "B_NUMBER", "is not a number", f"Write digits with or without +, e.g. {CALLED}."
+        ) from None
     with shown() as progress:
         progress(f"calling {b_number} as {user.number}", 0, 0)
         return wait_for_end(dsn, progress, after=before["call_id"] if before else None)
