@@ -8,7 +8,7 @@ import os
 import sys
 from importlib import import_module
 
-APPLICATIONS = ("HangupCauseClear",)
+APPLICATIONS = ("HangupCauseClear", "MSet")
 FUNCTIONS = ("HANGUPCAUSE", "HANGUPCAUSE_KEYS")
 
 # What it includes, [globals] among it, is generated for each machine; [general] is the operator's.

@@ -1,4 +1,4 @@
-"""What tests of every kind share: one PostgreSQL for the run, and a fresh, migrated database for whoever asks."""
+"""What tests of every kind share: the programs, one PostgreSQL for the run, and fresh, migrated databases on it."""
 
 from __future__ import annotations
 
@@ -12,11 +12,23 @@ import pytest
 from bridge.config import Database
 from bridge.database import Connection, connect, open_pool
 from bridge.migrate import migrate
+from bridge.sandbox.fetch import AsteriskInstall, default_cache, find_asterisk, find_sipp
 from bridge.sandbox.postgres import EmbeddedPostgres
+from bridge.sandbox.progress import silent
 
 TEMPLATE = "template_callbridge"
 
 _serial = count(1)
+
+
+@pytest.fixture(scope="session")
+def install() -> AsteriskInstall:
+    return find_asterisk(None, default_cache(), silent)
+
+
+@pytest.fixture(scope="session")
+def sipp() -> tuple[str, ...]:
+    return find_sipp(default_cache(), silent)
 
 
 @pytest.fixture(scope="session")

@@ -9,22 +9,30 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
-ANSWER: Final = "BRIDGE"  # set by every AGI route that answers; cut apart by the dialplan
+ANSWER: Final = (
+    "BRIDGE"  # set by every AGI route that answers; the dialplan cuts its fields out by their place
+)
+FIELDS: Final = (
+    "verdict",  # dial or stop
+    "dial",  # PJSIP/<number>@<trunk>
+    "ring_s",
+    "limit_s",  # from answer to the cut, seconds with three decimals
+    "cause",  # Q.850, for Hangup() when the verdict is stop
+    "call",  # <call id>.<attempt>, and what the failsafe adds
+    "cli",  # the A-number as the B-party may see it
+)
+SEPARATOR: Final = "|"
 
-# The fields of the answer, in order, as Set(ARRAY(…)=${BRIDGE}) names them.
-VERDICT: Final = "BRIDGE_VERDICT"  # dial or stop
-DIAL: Final = "BRIDGE_DIAL"  # PJSIP/<number>@<trunk>
-RING_S: Final = "BRIDGE_RING_S"
-LIMIT_S: Final = "BRIDGE_LIMIT_S"  # from answer to the cut, seconds with three decimals
-CAUSE: Final = "BRIDGE_CAUSE"  # Q.850, for Hangup() when the verdict is stop
-CALL: Final = "BRIDGE_CALL"  # <call id>.<attempt>, and what the failsafe adds
-CLI: Final = "BRIDGE_CLI"  # the A-number as the B-party may see it
-FIELDS: Final = (VERDICT, DIAL, RING_S, LIMIT_S, CAUSE, CALL, CLI)
+# What the dialplan keeps of an answer while it asks for the next one.
+CALL: Final = "BRIDGE_CALL"
+LIMIT_S: Final = "BRIDGE_LIMIT_S"
+CAUSE: Final = "BRIDGE_CAUSE"  # HANGUPCAUSE of the attempt that failed
+SIP: Final = "BRIDGE_SIP"  # its "SIP 503 Service Unavailable"
 
-SIP: Final = "BRIDGE_SIP"  # "SIP 503 Service Unavailable" of the attempt that failed
-END: Final = "BRIDGE_END"  # the journal line of the end
+GLOBALS: Final = ("AGI", "JOURNAL", "EMERGENCY_TRUNK", "FAILSAFE", "FAILSAFE_MAX")
 
-GLOBALS: Final = ("AGI", "JOURNAL", "CALL_ENDED", "EMERGENCY_TRUNK", "FAILSAFE", "FAILSAFE_MAX")
+# Hangup handlers of the caller's channel, by switch.call_ended.
+HANGUP_HANDLERS: Final = {"journal": "call-ended", "agi": "call-ended-agi"}
 
 ROUTES: Final = ("authorise", "attempt-ended", "call-ended")
 
@@ -56,7 +64,7 @@ class Verdict:
         for field in fields:
             if not _SAFE.fullmatch(field):
                 raise ValueError("an answer field holds a character that is not allowed in a dial string")
-        return ",".join(fields)
+        return SEPARATOR.join(fields)
 
 
 def dial(trunk: str, number: str, *, ring_s: int, limit_ms: int, cause: int, call: str, cli: str) -> Verdict:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from bridge.asterisk.channel_vars import GLOBALS
+from bridge.asterisk.channel_vars import GLOBALS, HANGUP_HANDLERS
 from bridge.config import Settings
 from bridge.errors import ConfigError
 from bridge.resources import ASTERISK_CONF
@@ -144,7 +144,6 @@ def _globals(settings: Settings) -> str:
     values = (
         f"agi://{settings.agi.host}:{settings.agi.port}",
         settings.switch.record_dir / JOURNAL,
-        settings.switch.call_ended,
         settings.switch.emergency_trunk or "none",
         f"{failsafe.program},{failsafe.snapshot},{failsafe.key_file}",
         failsafe.concurrent_max,
@@ -174,14 +173,18 @@ def _pjsip(settings: Settings, trunks: Iterable[TrunkPeer], apps: Iterable[App])
         name = _value("trunk.name", peer.trunk.name)
         contact = _value(f"trunk {name} host", f"sip:{peer.host}:{peer.port}")
         parts.append(f"[{name}](trunk)\naors = {name}\n\n[{name}](trunk-aor)\ncontact = {contact}\n")
+    # Set on the channel before its first priority. A name may hold line feeds, and an AGI header is made of lines.
+    handler = HANGUP_HANDLERS[settings.switch.call_ended]
+    variables = f"set_var = CHANNEL(hangup_handler_push)={handler},s,1\nset_var = CALLERID(name)=\n"
     for app in apps:
         name = _value("app.name", app.name)
         if app.sip_secret is None:
-            parts.append(f"[{name}](app)\n")
+            parts.append(f"[{name}](app)\n{variables}")
         else:
             secret = _value(f"app {name} sip_secret", app.sip_secret)
             parts.append(
-                f"[{name}](app)\nauth = {name}\n\n[{name}](app-auth)\nusername = {name}\npassword = {secret}\n"
+                f"[{name}](app)\nauth = {name}\n{variables}\n"
+                f"[{name}](app-auth)\nusername = {name}\npassword = {secret}\n"
             )
         match = _value(f"app {name} sip_host", app.sip_host)
         parts.append(f"[{name}]\ntype = identify\nendpoint = {name}\nmatch = {match}\n")

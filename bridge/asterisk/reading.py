@@ -12,7 +12,7 @@ from uuid import UUID
 import structlog
 
 from bridge import queries
-from bridge.asterisk.records import AnsweredLine, CdrLine, EndedLine, parse_cdr, parse_journal
+from bridge.asterisk.records import NOT_ADMITTED, AnsweredLine, CdrLine, EndedLine, parse_cdr, parse_journal
 from bridge.asterisk.tail import Line, Position, Tail
 from bridge.calls.book import Book
 from bridge.calls.end import Endings, differences
@@ -100,7 +100,7 @@ class Journal(_Reader):
         return len(lines)
 
     async def _use(self, conn: Connection, lines: Sequence[str]) -> None:
-        parsed = [parse_journal(line) for line in lines]
+        parsed = [parse_journal(line) for line in lines if not line.startswith(NOT_ADMITTED)]
         if (bad := parsed.count(None)) > 0:
             log.error("journal lines not understood", lines=bad)
         ended = {line.token.call_id: line for line in parsed if isinstance(line, EndedLine)}

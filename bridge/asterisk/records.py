@@ -18,6 +18,8 @@ from typing import Final
 from bridge.calls.ended import EndRecord
 from bridge.calls.token import Token, parse_token
 
+NOT_ADMITTED: Final = "ended||"  # begins the line of a call without a token: refused, or to 110 or 112
+
 _TIME: Final = re.compile(r"([0-9]{1,12})\.([0-9]{6})", re.ASCII)
 _CAUSE_MAX: Final = 127
 _EMERGENCY: Final = re.compile(r"emergency\|(?P<number>[0-9]{3})\|(?P<caller>[0-9+]{0,32})", re.ASCII)

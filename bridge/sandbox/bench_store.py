@@ -31,7 +31,7 @@ PGBENCH: Final = "pgbench"
 TALK_S: Final = 0.5
 DRAIN_S: Final = 10.0
 _TPS: Final = re.compile(r"^tps = ([0-9.]+) \(without initial", re.MULTILINE)
-_TOKEN: Final = re.compile(rb"\bdial,[^,]*,[^,]*,[^,]*,[^,]*,([^,\"]+)")
+_TOKEN: Final = re.compile(rb'\bdial\|(?:[^|"]*\|){4}([^|"]+)')  # the sixth field of channel_vars.FIELDS
 
 _HEADER: Final = """\
 agi_network: yes

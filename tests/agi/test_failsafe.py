@@ -12,7 +12,7 @@ from uuid import UUID
 
 import pytest
 
-from bridge.asterisk.channel_vars import FIELDS, endpoint_of
+from bridge.asterisk.channel_vars import FIELDS, SEPARATOR, endpoint_of
 from bridge.asterisk.failsafe import answer, uuid7
 from bridge.calls.snapshot import Snapshot, make_key, read_key, seal, write
 from bridge.calls.token import Orphan, parse_token
@@ -88,7 +88,7 @@ class Failsafe:
         command = done.stdout.decode()
         value = command.removeprefix('SET VARIABLE "BRIDGE" "').removesuffix('"\n')
         assert command == f'SET VARIABLE "BRIDGE" "{value}"\n'
-        return Said(dict(zip(FIELDS, value.split(","), strict=True)), note)
+        return Said(dict(zip(FIELDS, value.split(SEPARATOR), strict=True)), note)
 
 
 def sample() -> Snapshot:
@@ -112,7 +112,7 @@ def failsafe(tmp_path: Path) -> Failsafe:
 
 
 def refused(said: Said, cause: int) -> bool:
-    return (said.fields["BRIDGE_VERDICT"], said.fields["BRIDGE_CAUSE"]) == ("stop", str(cause))
+    return (said.fields["verdict"], said.fields["cause"]) == ("stop", str(cause))
 
 
 # ---------------------------------------------------------------- who may call
@@ -121,20 +121,20 @@ def refused(said: Said, cause: int) -> bool:
 def test_a_subscriber_who_is_billed_afterwards_is_let_through(failsafe: Failsafe) -> None:
     before_ms = int(time.time() * 1000)
     said = failsafe.ask(header())
-    token = parse_token(said.fields["BRIDGE_CALL"])
+    token = parse_token(said.fields["call"])
     assert token is not None
     assert token.call_id.version == 7
     assert before_ms <= token.call_id.int >> 80 <= time.time() * 1000
     assert token.attempt_no == 1
     assert token.orphan == Orphan(UUID(SUBSCRIBER), CALLER, CALLED, "carrier_a")
     assert said.fields == {
-        "BRIDGE_VERDICT": "dial",
-        "BRIDGE_DIAL": f"PJSIP/{CALLED}@carrier_a",
-        "BRIDGE_RING_S": "45",
-        "BRIDGE_LIMIT_S": "600.000",
-        "BRIDGE_CAUSE": "34",
-        "BRIDGE_CALL": str(token),
-        "BRIDGE_CLI": CALLER,
+        "verdict": "dial",
+        "dial": f"PJSIP/{CALLED}@carrier_a",
+        "ring_s": "45",
+        "limit_s": "600.000",
+        "cause": "34",
+        "call": str(token),
+        "cli": CALLER,
     }
     assert said.note == f"admitted: {token.call_id}.1 on carrier_a\n"
 
@@ -142,8 +142,8 @@ def test_a_subscriber_who_is_billed_afterwards_is_let_through(failsafe: Failsafe
 @pytest.mark.parametrize("dialled", ["030 23125000", "0049-30-23125000", "(030)23125-000"])
 def test_numbers_are_read_as_the_bridge_reads_them(failsafe: Failsafe, dialled: str) -> None:
     said = failsafe.ask(header(dnid=dialled, callerid="015112345678"))
-    assert said.fields["BRIDGE_DIAL"] == f"PJSIP/{CALLED}@carrier_a"
-    assert said.fields["BRIDGE_CLI"] == CALLER
+    assert said.fields["dial"] == f"PJSIP/{CALLED}@carrier_a"
+    assert said.fields["cli"] == CALLER
 
 
 @pytest.mark.parametrize(
@@ -167,7 +167,7 @@ def test_numbers_are_read_as_the_bridge_reads_them(failsafe: Failsafe, dialled: 
 def test_everyone_else_is_refused(failsafe: Failsafe, changed: dict[str, str], cause: int) -> None:
     said = failsafe.ask(header(**changed))
     assert refused(said, cause)
-    assert said.fields["BRIDGE_CALL"] == ""
+    assert said.fields["call"] == ""
     assert said.note.startswith("refused: ")
     assert said.note.count("\n") == 1
 
@@ -210,7 +210,7 @@ def test_without_a_good_snapshot_nobody_calls(
 
 
 def test_without_its_arguments_it_says_so() -> None:
-    assert answer("", [], 0.0)[0] == "stop,,0,0.000,34,,"
+    assert answer("", [], 0.0)[0] == "stop||0|0.000|34||"
     assert "FAILSAFE" in answer("", [], 0.0)[1]
 
 
@@ -223,7 +223,7 @@ def test_without_its_arguments_it_says_so() -> None:
 )
 def test_a_callers_name_changes_nothing(failsafe: Failsafe, name: str) -> None:
     said = failsafe.ask(header(calleridname=name))
-    assert said.fields["BRIDGE_DIAL"] == f"PJSIP/{CALLED}@carrier_a"
+    assert said.fields["dial"] == f"PJSIP/{CALLED}@carrier_a"
 
 
 @pytest.mark.parametrize(
@@ -243,7 +243,7 @@ def test_a_line_feed_in_a_name_cannot_write_the_header(failsafe: Failsafe, name:
 )
 def test_a_caller_who_hangs_up_meanwhile_is_no_error(failsafe: Failsafe, reply: bytes) -> None:
     said = failsafe.ask(header(), reply)
-    assert said.fields["BRIDGE_VERDICT"] == "dial"
+    assert said.fields["verdict"] == "dial"
     assert said.note == ""
 
 
@@ -296,4 +296,4 @@ def test_ids_of_calls_sort_by_time_and_never_repeat() -> None:
 def test_the_app_is_read_from_the_channel_as_the_bridge_reads_it(failsafe: Failsafe, channel: str) -> None:
     app = endpoint_of(channel)
     failsafe.put(replace(sample(), subscribers={app: {CALLER: [SUBSCRIBER, PLAN]}}))
-    assert failsafe.ask(header(channel=channel)).fields["BRIDGE_CLI"] == CALLER
+    assert failsafe.ask(header(channel=channel)).fields["cli"] == CALLER

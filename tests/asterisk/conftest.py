@@ -10,25 +10,14 @@ import pytest
 
 from bridge.asterisk import conf
 from bridge.asterisk.ami import AmiSettings
-from bridge.sandbox.fetch import AsteriskInstall, default_cache, find_asterisk, find_sipp
+from bridge.sandbox.fetch import AsteriskInstall
 from bridge.sandbox.ports import free_ports
 from bridge.sandbox.postgres import EmbeddedPostgres
-from bridge.sandbox.progress import silent
 from bridge.sandbox.stack import Stack
 from bridge.sandbox.switch import Switch
 from tests.asterisk.scene import Scene, World
 
 AMI_USER = "tests"
-
-
-@pytest.fixture(scope="session")
-def install() -> AsteriskInstall:
-    return find_asterisk(None, default_cache(), silent)
-
-
-@pytest.fixture(scope="session")
-def sipp() -> tuple[str, ...]:
-    return find_sipp(default_cache(), silent)
 
 
 @pytest.fixture(scope="session")

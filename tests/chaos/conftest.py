@@ -9,22 +9,14 @@ from typing import Any
 
 import pytest
 
-from bridge.sandbox.fetch import AsteriskInstall, default_cache, find_asterisk, find_sipp
+from bridge.sandbox.fetch import AsteriskInstall
 from bridge.sandbox.postgres import EmbeddedPostgres
-from bridge.sandbox.progress import silent
 from tests.chaos.house import House, build_house
 
 Build = Callable[..., House]
 
-
-@pytest.fixture(scope="session")
-def install() -> AsteriskInstall:
-    return find_asterisk(None, default_cache(), silent)
-
-
-@pytest.fixture(scope="session")
-def sipp() -> tuple[str, ...]:
-    return find_sipp(default_cache(), silent)
+HOUSE = pytest.StashKey[House]()
+FAILED = pytest.StashKey[bool]()
 
 
 @pytest.fixture(scope="session")
@@ -59,9 +51,8 @@ def build(
             return house
 
         yield build
-
-
-HOUSE = pytest.StashKey[House]()
+        if HOUSE in request.node.stash and FAILED not in request.node.stash:
+            request.node.stash[HOUSE].prove()
 
 
 @pytest.hookimpl(wrapper=True)
@@ -71,5 +62,6 @@ def pytest_runtest_makereport(
     """A scenario that fails shows what bridge, switch and SIPp said."""
     report = yield
     if report.failed and HOUSE in item.stash:
+        item.stash[FAILED] = True
         report.sections += item.stash[HOUSE].report()
     return report

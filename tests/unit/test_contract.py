@@ -3,7 +3,7 @@
 import re
 
 from bridge.asterisk import channel_vars
-from bridge.asterisk.channel_vars import FIELDS, GLOBALS, ROUTES, dial, stop
+from bridge.asterisk.channel_vars import FIELDS, GLOBALS, HANGUP_HANDLERS, ROUTES, SEPARATOR, dial, stop
 from bridge.resources import ASTERISK_CONF
 
 DIALPLAN = (ASTERISK_CONF / "extensions.conf").read_text()
@@ -15,18 +15,26 @@ def test_the_dialplan_is_short():
     assert len(DIALPLAN.splitlines()) < 80
 
 
-def test_the_answer_is_cut_apart_in_the_order_it_is_written():
-    cut = re.search(r"Set\(ARRAY\(([A-Z_,]+)\)=\$\{BRIDGE\}\)", CODE)
-    assert cut is not None
-    assert tuple(cut[1].split(",")) == FIELDS
+def test_the_dialplan_cuts_every_field_out_of_its_place():
+    head = re.search(r"; The answer: (.*)", DIALPLAN)
+    assert head is not None
+    assert len(head[1].split("|")) == len(FIELDS)
+    used = {int(place) for place in re.findall(r"\$\{CUT\(BRIDGE,\|,(\d)\)\}", CODE)}
+    assert used == set(range(1, len(FIELDS) + 1))
+    for field, place in (("dial", 2), ("cli", 7), ("call", 6), ("limit_s", 4), ("cause", 5)):
+        assert FIELDS[place - 1] == field
+    assert (
+        "Dial(${CUT(BRIDGE,|,2)},${CUT(BRIDGE,|,3)},U(answered^${CUT(BRIDGE,|,4)}^${CUT(BRIDGE,|,6)}))"
+        in CODE
+    )
 
 
 def test_an_answer_has_one_value_for_each_field():
     answer = dial(
         "alpha", "+493023125000", ring_s=30, limit_ms=59_750, cause=34, call="x.1", cli="+4915112345678"
     )
-    assert answer.text() == "dial,PJSIP/+493023125000@alpha,30,59.750,34,x.1,+4915112345678"
-    assert len(answer.text().split(",")) == len(stop(21).text().split(",")) == len(FIELDS)
+    assert answer.text() == "dial|PJSIP/+493023125000@alpha|30|59.750|34|x.1|+4915112345678"
+    assert len(answer.text().split(SEPARATOR)) == len(stop(21).text().split(SEPARATOR)) == len(FIELDS)
 
 
 def test_the_dialplan_asks_every_route_and_no_other():
@@ -39,6 +47,16 @@ def test_every_variable_of_ours_has_its_name_in_one_place():
     assert used == {name for name in named if name.startswith("BRIDGE")}
 
 
+def test_both_hangup_handlers_are_there_and_tell_the_same():
+    told = [
+        re.search(r"ended\|.*?ANSWEREDTIME_MS\}", CODE.split(f"[{name}]\n")[1])
+        for name in HANGUP_HANDLERS.values()
+    ]
+    assert told[0] is not None
+    assert told[1] is not None
+    assert told[0][0] == told[1][0]
+
+
 def test_every_global_is_used_and_none_is_used_undeclared():
     upper = set(re.findall(r"\$\{([A-Z_]+)\}", CODE))
     of_asterisk = {"EXTEN", "DIALSTATUS", "HANGUPCAUSE", "RINGTIME_MS", "PROGRESSTIME_MS", "DIALEDTIME_MS"}
@@ -47,7 +65,14 @@ def test_every_global_is_used_and_none_is_used_undeclared():
 
 
 def test_the_readme_names_them_all():
-    for name in (*ROUTES, *FIELDS, *GLOBALS, channel_vars.ANSWER, channel_vars.SIP, channel_vars.END):
+    ours = (
+        channel_vars.ANSWER,
+        channel_vars.CALL,
+        channel_vars.LIMIT_S,
+        channel_vars.CAUSE,
+        channel_vars.SIP,
+    )
+    for name in (*ROUTES, *FIELDS, *GLOBALS, *ours, *HANGUP_HANDLERS.values()):
         assert f"`{name}`" in README or f"/{name}`" in README, name
 
 

@@ -65,10 +65,8 @@ def test_two_calls_at_once_on_credit_for_one(build: Build) -> None:
     refused = next(each for each in seen if each.code != 0)
     assert any(message.startswith("SIP/2.0 403 ") for message in refused.received)
     stories = [house.story(call) for call in calls]
-    assert sorted((told["state"], told["refuse_reason"]) for told in stories if told["refuse_reason"]) == [
-        ("refused", "no_credit")
-    ]
-    assert sorted(told["state"] for told in stories) == ["answered", "refused"]
+    outcomes = {(told["state"], told["refuse_reason"]) for told in stories}
+    assert outcomes == {("answered", None), ("refused", "no_credit")}
     assert house.account(a_number) == (0, 0)
 
 
