@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 import socket
@@ -30,6 +31,7 @@ from bridge.errors import ConfigError
 from bridge.migrate import ensure_current
 
 DRAIN_S = 5.0
+GC_THRESHOLD = 20_000  # a call makes a few hundred objects, and cycles hardly ever
 
 log = structlog.get_logger("worker")
 
@@ -90,6 +92,8 @@ class Worker:
                 asyncio.create_task(server.serve(sockets=[sock]), name="api"),
             ]
             stack.push_async_callback(_cancel, tasks)
+            gc.freeze()  # what stands now stands for good: the collector need not look at it again
+            gc.set_threshold(GC_THRESHOLD)
             self.ready.set()
             log.info("worker ready", pid=os.getpid(), agi=settings.agi.port, api=settings.api.port)
             stopping = asyncio.create_task(self._stop.wait(), name="stop")

@@ -54,6 +54,7 @@ async def open_pool(settings: Database, dsn: str, *, lock_timeout_s: float = 1.0
                 "statement_timeout": str(int(settings.statement_timeout_s * 1000)),
                 "lock_timeout": str(int(lock_timeout_s * 1000)),
                 "jit": "off",
+                "plan_cache_mode": "force_generic_plan",  # planning the end of calls costs more than ending them
             },
         )
     except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError) as error:

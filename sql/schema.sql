@@ -356,25 +356,22 @@ CREATE FUNCTION call_admit_v1(
 ) LANGUAGE plpgsql AS $$
 DECLARE
     cap integer;
-    near CONSTANT integer := 64;                                       -- more admissions than can be in flight at once
+    near CONSTANT integer := 1000;                                     -- more admissions than can be in flight at once
 BEGIN
-    UPDATE account a SET held_micro = a.held_micro + p_hold_micro
-     WHERE a.account_id = p_account_id AND a.state = 'active' AND a.funding = 'prepaid'
-       AND a.balance_micro - a.held_micro >= p_hold_micro
-    RETURNING a.call_cap, a.balance_micro - a.held_micro INTO cap, available_micro;
-    IF NOT FOUND THEN
-        SELECT a.call_cap, a.balance_micro - a.held_micro + CASE a.funding WHEN 'postpaid' THEN a.credit_limit_micro ELSE 0 END
-          INTO cap, available_micro FROM account a
+    LOOP
+        UPDATE account a SET held_micro = a.held_micro + p_hold_micro
          WHERE a.account_id = p_account_id AND a.state = 'active'
-           FOR NO KEY UPDATE;
-        IF NOT FOUND OR available_micro < p_hold_micro THEN
+           AND a.balance_micro - a.held_micro + CASE a.funding WHEN 'postpaid' THEN a.credit_limit_micro ELSE 0 END >= p_hold_micro
+        RETURNING a.call_cap, a.balance_micro - a.held_micro INTO cap, available_micro;
+        EXIT WHEN FOUND;
+        SELECT a.balance_micro - a.held_micro + CASE a.funding WHEN 'postpaid' THEN a.credit_limit_micro ELSE 0 END
+          INTO available_micro FROM account a
+         WHERE a.account_id = p_account_id AND a.state = 'active' FOR NO KEY UPDATE;
+        IF NOT FOUND OR available_micro < p_hold_micro THEN            -- else money came in between: try once more
             status := 'no_credit';
             RETURN;
         END IF;
-        UPDATE account a SET held_micro = a.held_micro + p_hold_micro
-         WHERE a.account_id = p_account_id
-        RETURNING available_micro - p_hold_micro INTO available_micro;
-    END IF;
+    END LOOP;
     -- The account's row is locked now: its cap cannot be raced.
     IF cap IS NOT NULL AND (SELECT count(*) FROM lease l WHERE l.account_id = p_account_id AND l.expires_at > now()) >= cap THEN
         UPDATE account a SET held_micro = a.held_micro - p_hold_micro WHERE a.account_id = p_account_id;

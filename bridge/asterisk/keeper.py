@@ -20,7 +20,7 @@ import structlog
 from bridge import queries
 from bridge.asterisk.ami import Ami
 from bridge.asterisk.conf import CDR_FILE, JOURNAL
-from bridge.asterisk.reading import Journal, Witness
+from bridge.asterisk.reading import BATCH_LINES_MAX, Journal, Witness
 from bridge.asterisk.resync import Resync
 from bridge.calls.book import Book
 from bridge.calls.end import Endings
@@ -31,7 +31,7 @@ from bridge.config import Settings
 from bridge.database import connection, store_errors
 from bridge.errors import BridgeError, ChannelGone, InvariantBroken, StoreError, SwitchUnavailable
 
-JOURNAL_S: Final = 0.05
+JOURNAL_S: Final = 0.2
 WITNESS_S: Final = 1.0
 EXTEND_S: Final = 0.25
 HEARTBEAT_S: Final = 1.0
@@ -151,7 +151,8 @@ class Keeper:
         """Wake often, look with one stat, read only what is there."""
         while True:
             try:
-                while self._journal.pending() and await self._journal.read():
+                # While more than a batch waits, go on; a line that came meanwhile waits for its companions.
+                while self._journal.pending() and await self._journal.read() == BATCH_LINES_MAX:
                     pass
                 self._backlog_read.set()
             except InvariantBroken as error:
@@ -163,7 +164,7 @@ class Keeper:
 
     async def _hear_witness(self) -> None:
         await self._backlog_read.wait()  # the journal is heard first: it knows more
-        while self._witness.pending() and await self._witness.read(datetime.now(UTC)):
+        while self._witness.pending() and await self._witness.read(datetime.now(UTC)) == BATCH_LINES_MAX:
             pass
 
     async def _extend(self) -> None:
