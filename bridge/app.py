@@ -139,10 +139,18 @@ async def _cancel(tasks: list[asyncio.Task[None]]) -> None:
     await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def serve_one(settings: Settings) -> None:
-    """Run one worker until SIGTERM or SIGINT."""
+async def serve_one(settings: Settings, *, leash: int | None = None) -> None:
+    """Run one worker until SIGTERM or SIGINT, or until the file descriptor `leash` is closed at its other end."""
     worker = Worker(settings)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, worker.stop)
+    if leash is not None:
+        loop.add_reader(leash, _let_go, loop, leash, worker)
     await worker.run()
+
+
+def _let_go(loop: asyncio.AbstractEventLoop, leash: int, worker: Worker) -> None:
+    """Whoever started us is gone."""
+    loop.remove_reader(leash)
+    worker.stop()

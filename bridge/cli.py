@@ -76,7 +76,7 @@ def worker(config_file: ConfigFile = None) -> None:
 
     from bridge.app import serve_one
 
-    uvloop.run(serve_one(_settings(config_file)))
+    uvloop.run(serve_one(_settings(config_file), leash=sys.stdin.fileno()))
 
 
 @app.command()

@@ -56,7 +56,10 @@ async def _supervise(workers: int) -> None:
 async def _keep_one(place: int, stop: asyncio.Event) -> None:
     """Run one worker, again and again until told to stop."""
     while not stop.is_set():
-        worker = await asyncio.create_subprocess_exec(sys.executable, "-m", "bridge", "worker")
+        # A worker stops when its standard input closes, so it does not outlive us, however we end.
+        worker = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "bridge", "worker", stdin=asyncio.subprocess.PIPE
+        )
         log.info("worker started", place=place, pid=worker.pid)
         died = asyncio.create_task(worker.wait())
         stopping = asyncio.create_task(stop.wait())

@@ -66,9 +66,7 @@ class Keeper:
         self._ami: Ami | None = None
         self._beat_at: datetime | None = None
         self._cuts: dict[UUID, Extended] = {}  # extended, but the switch has not been told yet
-        self._cutting = (
-            asyncio.Lock()
-        )  # from reading a limit to telling it, so that an old one is never told last
+        self._cutting = asyncio.Lock()  # from reading a limit to telling it: an old one is never told last
         self._backlog_read = asyncio.Event()
 
     @property
@@ -220,12 +218,16 @@ class Keeper:
         await self._backlog_read.wait()
         if self._ami.state == "up":
             await self._resync.compare(self._ami.channels)
+        else:
+            self._resync.alive_until = self._beat_at
+            await self._resync.expire()
 
     async def _write_snapshot(self) -> None:
         """What the failsafe may decide on when no bridge answers."""
+        async with connection(self._pool) as conn:
+            snapshot = await self._snapshot.collect(conn, self._book(), time())
         try:
-            async with connection(self._pool) as conn:
-                await self._snapshot.refresh(conn, self._book(), time())
+            await self._snapshot.put(snapshot)
         except OSError as error:
             log.error("failsafe snapshot not written", error=str(error))
 

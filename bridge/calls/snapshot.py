@@ -170,17 +170,15 @@ class SnapshotWriter:
         self._book: Book | None = None
         self._routes: dict[str, Routes] = {}
 
-    async def refresh(self, conn: Connection, book: Book, now: float) -> Snapshot:
+    async def put(self, snapshot: Snapshot) -> None:
         """Write what the failsafe may decide on from now on.
 
         raises   OSError: the file cannot be written; the old one stands
         """
         import asyncio  # noqa: PLC0415 - slow to load, see above
 
-        snapshot = await self.collect(conn, book, now)
         content = await asyncio.to_thread(seal, snapshot, self._key)
         await asyncio.to_thread(write, self._settings.failsafe.snapshot, content)
-        return snapshot
 
     async def collect(self, conn: Connection, book: Book, now: float) -> Snapshot:
         """Read the subscribers and put what the book says beside them."""

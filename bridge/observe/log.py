@@ -44,3 +44,12 @@ def configure(settings: Log) -> None:
         logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
         cache_logger_on_first_use=True,
     )
+    logging.basicConfig(level=logging.WARNING, handlers=[_Library()], force=True)
+
+
+class _Library(logging.Handler):
+    """What libraries say goes the same way as what we say."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        say = structlog.get_logger(record.name).log
+        say(record.levelno, record.getMessage(), **({"exc_info": record.exc_info} if record.exc_info else {}))

@@ -147,6 +147,12 @@ class Stack:
         if self._bridge is not None:
             self._bridge.stop()
 
+    @property
+    def bridge_pid(self) -> int:
+        """The process that was started; with several workers their supervisor."""
+        assert self._bridge is not None
+        return self._bridge.pid
+
     def bridge_cpu_ms(self) -> int:
         assert self._bridge is not None
         return self._bridge.cpu_ms()

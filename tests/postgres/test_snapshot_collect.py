@@ -75,7 +75,7 @@ async def test_what_is_written_can_be_read_and_routes_as_the_bridge_would(
 ) -> None:
     who = await business(house)
     async with connection(house.pool) as conn:
-        await writer.refresh(conn, house.book, time())
+        await writer.put(await writer.collect(conn, house.book, time()))
     snapshot = unseal((tmp_path / "snapshot").read_bytes(), read_key(tmp_path / "key"), time())
     found = snapshot.subscriber(APP, who.a_number)
     assert found is not None

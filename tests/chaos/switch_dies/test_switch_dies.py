@@ -39,3 +39,14 @@ def test_a_call_ends_with_its_switch_though_no_bridge_looked_on(build: Build) ->
     told = house.charged_once(talk, ended_by="resync")
     assert told["talk_ms"] == int((seen_s - answered_s) * 1000)
     assert house.account(a_number) == ((600 - told["billed_s"]) * SECOND_MICRO, 0)
+
+
+def test_a_call_does_not_wait_for_a_switch_that_stays_away(build: Build) -> None:
+    house: House = build(calls={"slice_s": 3, "slice_lead_s": 0.5, "lease_grace_s": 1, "talk_s_max": 60})
+    a_number = house.payer(3)  # no second slice, so the lease runs out
+    talk = house.talk(a_number)
+    house.stack.switch.kill9()
+    told = house.charged_once(talk, ended_by="resync")
+    assert told["talk_ms"] <= 3000
+    balance_micro, held_micro = house.account(a_number)
+    assert (balance_micro, held_micro) == ((3 - told["billed_s"]) * SECOND_MICRO, 0)

@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import os
 import signal
+from pathlib import Path
 
+from bridge.sandbox.process import Deadline, descendants
 from tests.asterisk.scene import BERLIN, well
 from tests.asterisk.sipp import Caller, answers
 from tests.chaos.conftest import Build
@@ -26,5 +28,21 @@ def test_another_worker_takes_the_switch_over(build: Build) -> None:
     house.same_talk(told, talk)
     assert told["hold"]["extensions"] >= 1
     assert house.account(a_number) == ((600 - told["billed_s"]) * SECOND_MICRO, 0)
+    carrier = house.alpha(answers())
+    well(house.calls(Caller(a_number, BERLIN).talks(0.3)), carrier)
+
+
+def test_workers_do_not_outlive_their_supervisor(build: Build) -> None:
+    house: House = build(workers=2)
+    house.wait_said("worker ready", 2)
+    supervisor = house.stack.bridge_pid
+    workers = descendants(supervisor)
+    assert len(workers) == 2
+    os.kill(supervisor, signal.SIGKILL)
+    deadline = Deadline(15)
+    while any(Path(f"/proc/{pid}").exists() for pid in workers):
+        assert deadline.pause(), "a worker still runs"
+    house.start_bridge()  # its ports are free
+    a_number = house.payer(60)
     carrier = house.alpha(answers())
     well(house.calls(Caller(a_number, BERLIN).talks(0.3)), carrier)
