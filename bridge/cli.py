@@ -89,9 +89,14 @@ def migrate(config_file: ConfigFile = None) -> None:
 
 
 @conf_app.command("render")
-def conf_render(config_file: ConfigFile = None) -> None:
+def conf_render(
+    reload: Annotated[
+        bool, typer.Option("--reload", help="Have the running switch read what changed.")
+    ] = False,
+    config_file: ConfigFile = None,
+) -> None:
     """Write callbridge/*.conf from settings and database. Only files that changed are replaced."""
-    from bridge.asterisk import conf
+    from bridge.asterisk import conf, orders
     from bridge.asterisk.conf_store import rendered
 
     settings = _settings(config_file)
@@ -99,7 +104,13 @@ def conf_render(config_file: ConfigFile = None) -> None:
     changed = conf.write(settings.switch.conf_dir, files)
     for name in changed:
         print(f"wrote {settings.switch.conf_dir / conf.FOLDER / name}")
-    print(f"reload: {', '.join(conf.RELOADS)}" if changed else "nothing changed")
+    if reload and changed:
+        asyncio.run(orders.reload(settings, conf.RELOADS))
+        print(f"reloaded {', '.join(conf.RELOADS)}")
+    elif changed:
+        print(f"the switch has not read it yet: reload {', '.join(conf.RELOADS)}, or render with --reload")
+    else:
+        print("nothing changed")
 
 
 @conf_app.command("check")
@@ -124,6 +135,28 @@ def call(call_id: UUID, config_file: ConfigFile = None, as_json: Json = False) -
 
     told = _with_database(_settings(config_file), lambda conn: story(conn, call_id))
     print(json.dumps(told) if as_json else tell(told))
+
+
+@app.command()
+def live(config_file: ConfigFile = None, as_json: Json = False) -> None:
+    """List the calls in progress."""
+    from bridge.calls.listing import live_calls
+    from bridge.telling import tell_live
+
+    found = _with_database(_settings(config_file), live_calls)
+    print(json.dumps(found) if as_json else tell_live(found))
+
+
+@app.command()
+def hangup(call_id: UUID, config_file: ConfigFile = None) -> None:
+    """End a call in progress. It is billed like any other."""
+    from bridge.asterisk.orders import hang_up
+    from bridge.calls.listing import live_channel
+
+    settings = _settings(config_file)
+    channel = _with_database(settings, lambda conn: live_channel(conn, call_id))
+    asyncio.run(hang_up(settings, channel))
+    print(f"hung up {call_id}")
 
 
 @app.command()

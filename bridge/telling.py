@@ -38,6 +38,26 @@ def tell(story: Mapping[str, Any]) -> str:
     return out.file.getvalue().rstrip()
 
 
+def tell_live(calls: Sequence[Mapping[str, Any]]) -> str:
+    """Calls in progress, one line each."""
+    out = Console(file=StringIO(), width=WIDTH, highlight=False, no_color=True)
+    columns = ("call", "from", "to", "trunk", "answered", "held")
+    rows = [
+        (
+            one["call_id"],
+            one["a_number"],
+            one["b_number"],
+            one["trunk"],
+            one["answered_at"][11:19] if one["answered_at"] else "ringing",
+            f"{one['held']} {one['currency']}",
+        )
+        for one in calls
+    ]
+    _table(out, f"{len(calls)} in progress", *columns, rows=rows)
+    assert isinstance(out.file, StringIO)
+    return out.file.getvalue().rstrip()
+
+
 def tell_audit(findings: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
     """One line an invariant, and the offenders below it."""
     lines = []

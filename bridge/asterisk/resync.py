@@ -83,7 +83,7 @@ class Resync:
         began_at: datetime = answered_at or row["admitted_at"]
         proofs = [at for at in (self._seen.get(row["call_id"]), self.alive_until) if at is not None]
         latest = began_at + timedelta(milliseconds=row["limit_ms"])
-        ended_at = min(max(began_at, *proofs), latest)
+        ended_at = min(max([began_at, *proofs]), latest)
         return EndRecord(
             call_id=row["call_id"],
             attempt_no=row["attempt_no"] if answered_at else None,

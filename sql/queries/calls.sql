@@ -123,3 +123,11 @@ SELECT c.call_id, c.state, c.refuse_reason, c.a_number, c.b_number, c.dialled, c
 -- name: latest^
 -- The newest call and how far it is.
 SELECT c.call_id, c.state, c.ended_at, l.answered_at FROM call c LEFT JOIN lease l USING (call_id) ORDER BY c.call_id DESC LIMIT 1;
+
+-- name: live
+-- Calls in progress, the oldest first.
+SELECT c.call_id, c.a_number, c.b_number, t.name AS trunk, l.channel, c.admitted_at, l.answered_at, l.limit_ms, h.held_micro, h.currency
+  FROM lease l JOIN call c USING (call_id) JOIN trunk t USING (trunk_id) JOIN hold h USING (call_id) ORDER BY c.call_id;
+
+-- name: live_channel$
+SELECT channel FROM lease WHERE call_id = :call_id;

@@ -5,9 +5,12 @@ import os
 import subprocess
 import sys
 import urllib.request
+from pathlib import Path
 
 import pytest
 
+from bridge.sandbox.carriers import AppUser, place_call
+from bridge.sandbox.process import Deadline
 from bridge.telling import tell
 
 FACTS = {
@@ -63,7 +66,16 @@ def home(tmp_path):
     callbridge("down", **environ)
 
 
-def test_up_dial_audit_api_down(home):
+def wait_until_answered(root: str, home: dict[str, str]) -> str:
+    deadline = Deadline(20)
+    while deadline.pause():
+        live = json.loads(callbridge("live", "--json", "--config", f"{root}/callbridge.toml", **home).stdout)
+        if live and live[0]["answered_at"]:
+            return str(live[0]["call_id"])
+    raise AssertionError("nobody answered")
+
+
+def test_up_dial_hangup_audit_api_down(home):
     up = callbridge("up", "--json", **home)
     assert up.returncode == 0, up.stderr
     facts = json.loads(up.stdout)
@@ -73,11 +85,32 @@ def test_up_dial_audit_api_down(home):
     assert (wrong.returncode, "Traceback" in wrong.stderr) == (2, False)
     audit = callbridge("audit", "--config", f"{facts['root']}/callbridge.toml", **home)
     assert (audit.returncode, "BROKEN" in audit.stdout) == (0, False), audit.stdout
+    place_call(
+        Path(facts["root"]) / "carriers" / "spool",
+        AppUser(facts["a_number"], facts["sip_user"], facts["sip_password"]),
+        facts["sip"],
+        "+493023125000",
+        60,
+    )
+    call_id = wait_until_answered(facts["root"], home)
+    assert (
+        "hung up"
+        in callbridge("hangup", call_id, "--config", f"{facts['root']}/callbridge.toml", **home).stdout
+    )
+    gone = callbridge(
+        "hangup", call_id.replace("0", "1"), "--config", f"{facts['root']}/callbridge.toml", **home
+    )
+    assert (gone.returncode, "is in progress" in gone.stderr) == (1, True)
+    render = callbridge("conf", "render", "--reload", "--config", f"{facts['root']}/callbridge.toml", **home)
+    assert render.stdout.strip() == "nothing changed", render.stderr
+    (Path(facts["root"]) / "etc" / "callbridge" / "pjsip.conf").write_text("")
+    render = callbridge("conf", "render", "--reload", "--config", f"{facts['root']}/callbridge.toml", **home)
+    assert "reloaded pbx_config, res_pjsip" in render.stdout, render.stderr
     request = urllib.request.Request(
         f"{facts['api']}/v1/calls", headers={"Authorization": f"Bearer {facts['api_key']}"}
     )
     with urllib.request.urlopen(request, timeout=5) as answer:
-        assert [call["state"] for call in json.load(answer)["calls"]] == ["unanswered"]
+        assert [call["state"] for call in json.load(answer)["calls"]] == ["answered", "unanswered"]
     assert "callbridge is running" in callbridge("up", **home).stdout  # a second time finds it
     assert "stopped" in callbridge("down", **home).stdout
     assert "not running" in callbridge("dial", "+493023125001", **home).stderr

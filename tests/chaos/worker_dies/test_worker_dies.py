@@ -42,6 +42,7 @@ def test_workers_do_not_outlive_their_supervisor(build: Build) -> None:
     deadline = Deadline(15)
     while any(Path(f"/proc/{pid}").exists() for pid in workers):
         assert deadline.pause(), "a worker still runs"
+    house.stack.stop_bridge()  # nothing is left to stop
     house.start_bridge()  # its ports are free
     a_number = house.payer(60)
     carrier = house.alpha(answers())
