@@ -16,6 +16,7 @@ import re
 import socket
 import traceback
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import cast
@@ -166,6 +167,7 @@ class AgiSession(asyncio.Protocol):
             return
         server.sessions.add(self)
         self._timer = self._loop.call_later(server.deadline_s, self._expire)
+        self._acknowledge()
 
     def data_received(self, data: bytes) -> None:
         if self._ending is not None:
@@ -179,6 +181,14 @@ class AgiSession(asyncio.Protocol):
             return
         for event in events:
             self._meet(event)
+        if not events:
+            self._acknowledge()
+
+    def _acknowledge(self) -> None:
+        """Acknowledge at once while the header comes: Nagle's algorithm holds the rest of it back until then."""
+        sock = self._transport.get_extra_info("socket")
+        with suppress(OSError):  # the peer may be gone already
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
 
     def eof_received(self) -> None:
         self.data_received(b"")
