@@ -114,6 +114,7 @@ class AgiRoutes:
         log.info(
             "attempt ended",
             call=str(token.call_id),
+            sip_call_id=frozen.sip_call_id,
             trunk=route.name,
             outcome=outcome.reason,
             sip=sip_code,

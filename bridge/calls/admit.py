@@ -132,7 +132,11 @@ class Admissions:
                 match written.status:
                     case "ok":
                         frozen = Frozen(
-                            written.call_id, verdict.sell, verdict.routes.routes, verdict.b_number.e164
+                            written.call_id,
+                            verdict.sell,
+                            verdict.routes.routes,
+                            verdict.b_number.e164,
+                            asked.sip_call_id,
                         )
                         return Admitted(frozen, verdict.limit_ms, presented.e164)
                     case "no_credit":

@@ -56,10 +56,12 @@ class Endings:
         missing = [call_id for call_id in by_id if call_id not in self._cache]
         known = await self._store.frozen(missing, conn) if missing else {}
         priced: list[Ended] = []
+        sip_call_ids: dict[UUID, str] = {}
         for call_id, record in by_id.items():
             frozen = self._cache.pop(call_id, None) or known.get(call_id)
             if frozen is None:
                 continue  # refused, or not ours
+            sip_call_ids[call_id] = frozen.sip_call_id
             try:
                 priced.append(price(record, frozen, ledgers(book, frozen, record.attempt_no)))
             except (BridgeError, KeyError, ValueError) as error:
@@ -73,7 +75,13 @@ class Endings:
                 log.warning(
                     "call outlasted its money", call=str(call_id), written_off_micro=written_off_micro
                 )
-            log.info("call ended", call=str(call_id), charged_micro=charged_micro, by=by_id[call_id].source)
+            log.info(
+                "call ended",
+                call=str(call_id),
+                sip_call_id=sip_call_ids[call_id],
+                charged_micro=charged_micro,
+                by=by_id[call_id].source,
+            )
         return set(done)
 
     async def adopt(

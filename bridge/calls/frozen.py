@@ -20,13 +20,14 @@ class Frozen:
     sell: Rate
     routes: tuple[Route, ...]
     b_number: str
+    sip_call_id: str = ""  # for the logs
 
     def route(self, attempt_no: int) -> Route | None:
         """The route of an attempt, or None past the last."""
         return self.routes[attempt_no - 1] if 0 < attempt_no <= len(self.routes) else None
 
 
-def thaw(call_id: UUID, sell: str, routes: str, b_number: str) -> Frozen:
+def thaw(call_id: UUID, sell: str, routes: str, b_number: str, sip_call_id: str = "") -> Frozen:
     """From the call's row."""
     kept: Mapping[str, Any] = json.loads(routes)
     return Frozen(
@@ -34,4 +35,5 @@ def thaw(call_id: UUID, sell: str, routes: str, b_number: str) -> Frozen:
         Rate.from_json(json.loads(sell)),
         tuple(Route(**{**route, "buy": Rate.from_json(route["buy"])}) for route in kept["routes"]),
         b_number,
+        sip_call_id,
     )

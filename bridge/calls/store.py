@@ -168,7 +168,9 @@ class CallStore:
                 return await self.frozen(call_ids, own)
         rows = await queries.calls.frozen.all(conn, call_ids=call_ids)
         return {
-            row["call_id"]: thaw(row["call_id"], row["sell"], row["routes"], row["b_number"])
+            row["call_id"]: thaw(
+                row["call_id"], row["sell"], row["routes"], row["b_number"], row["sip_call_id"]
+            )
             for row in rows
             if row["sell"] is not None
         }

@@ -81,6 +81,10 @@ def test_up_dial_hangup_audit_api_down(home):
     facts = json.loads(up.stdout)
     busy = callbridge("dial", "+493023125001", **home)
     assert "unanswered, busy" in busy.stdout, busy.stderr
+    said = [json.loads(line) for line in (Path(facts["root"]) / "bridge.log").read_text().splitlines()]
+    told = [line for line in said if line["event"] in ("call admitted", "attempt ended", "call ended")]
+    assert len(told) == 3
+    assert len({(line["call"], line["sip_call_id"]) for line in told}) == 1
     wrong = callbridge("dial", "not a number", **home)
     assert (wrong.returncode, "Traceback" in wrong.stderr) == (2, False)
     audit = callbridge("audit", "--config", f"{facts['root']}/callbridge.toml", **home)
