@@ -6,7 +6,7 @@ says `FAILURE`: only then is AGISTATUS not SUCCESS, and the dialplan can take it
 
 The kernel is not asked to wake us later (SO_RCVLOWAT), though the header comes in some two dozen writes: Asterisk
 leaves Nagle's algorithm on, which already joins them to two or three, and unread bytes delay the acknowledgement
-it waits for. Measured: a fifth of all headers came 43 ms late.
+it waits for. Measured: a quarter of all headers came 43 ms late.
 """
 
 from __future__ import annotations
