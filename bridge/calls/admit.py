@@ -16,7 +16,7 @@ from bridge.calls.store import Caller, CallStore, SwitchCall
 from bridge.config import Calls
 from bridge.errors import StoreUnavailable
 from bridge.rating.charge import affordable_ms, charge
-from bridge.rating.deck import Rate
+from bridge.rating.tariff import Tariff
 from bridge.routing.plan import RoutePlan, plan
 from bridge.telephony.cause import Refuse, RefuseReason, refuse
 from bridge.telephony.number import Number, barred, parse_caller, parse_dialled
@@ -30,7 +30,7 @@ class Admission:
     """A call that may be made. limit_ms: talk time the hold pays for."""
 
     b_number: Number
-    sell: Rate
+    sell: Tariff
     routes: RoutePlan
     hold_micro: int
     limit_ms: int
@@ -67,11 +67,11 @@ def decide(
     if caller.call_cap is not None and caller.live >= caller.call_cap:
         return refuse(RefuseReason.too_many_calls, f"{caller.live} of {caller.call_cap}")
     subscribed = book.plans[caller.plan_id]
-    sell = subscribed.deck.longest(number.digits)
+    sell = subscribed.deck.tariff(number.digits)
     if sell is None or sell.currency != caller.currency:
         return refuse(RefuseReason.no_rate)
-    if sell.blocked:
-        return refuse(RefuseReason.barred_destination, f"prefix {sell.prefix}")
+    if sell.rate.blocked:
+        return refuse(RefuseReason.barred_destination, f"prefix {sell.rate.prefix}")
     limit_ms = affordable_ms(sell, caller.available_micro, cap_ms=rules.slice_s * 1000)
     if limit_ms <= 0:
         return refuse(RefuseReason.no_credit)

@@ -14,7 +14,7 @@ from bridge.database import Connection
 from bridge.errors import DeckError
 from bridge.queries import Query
 from bridge.rating.charge import charge
-from bridge.rating.deck import Rate
+from bridge.rating.tariff import Tariff
 
 # Of an invariant broken this often, the rest is not listed: what is found fits into memory, too.
 FINDINGS_MAX: Final = 1000
@@ -50,7 +50,7 @@ def recompute(frozen: str | None, talk_ms: int | None) -> dict[str, int]:
     if frozen is None or talk_ms is None:
         return {}
     try:
-        again = charge(Rate.from_json(json.loads(frozen)), talk_ms)
+        again = charge(Tariff.from_json(json.loads(frozen)), talk_ms)
     except (DeckError, ValueError):
         return {}
     return {"amount_micro": again.amount_micro, "billed_s": again.billed_s}

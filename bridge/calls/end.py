@@ -89,7 +89,7 @@ class Endings:
     ) -> None:
         """Give a call that the failsafe let through its row, rated by today's decks. A repeat changes nothing."""
         row = await queries.calls.subscriber_plan.one(conn, subscriber_id=orphan.subscriber_id)
-        sell = book.plans[str(row["plan_id"])].deck.longest(orphan.b_number[1:]) if row else None
+        sell = book.plans[str(row["plan_id"])].deck.tariff(orphan.b_number[1:]) if row else None
         peer = next((peer for peer in book.peers.values() if peer.trunk.name == orphan.trunk), None)
         if sell is None or peer is None:
             log.error("failsafe call cannot be rated", call=str(token.call_id))

@@ -12,7 +12,7 @@ from uuid import UUID
 from bridge.calls.store import CallStore
 from bridge.config import Calls
 from bridge.rating.charge import affordable_ms, charge
-from bridge.rating.deck import Rate
+from bridge.rating.tariff import Tariff
 
 # While the account cannot pay for more, a top-up is looked for this often.
 ASK_AGAIN_S: Final = 2.0
@@ -42,7 +42,7 @@ class Extensions:
     async def _one(self, row: Mapping[str, Any]) -> Extended | None:
         """One more slice, or as much of it as the account can pay; nothing when it can pay for no more."""
         call_id: UUID = row["call_id"]
-        sell = Rate.from_json(json.loads(row["sell"]))
+        sell = Tariff.from_json(json.loads(row["sell"]))
         wanted_ms = min(row["limit_ms"] + self._rules.slice_s * 1000, self._rules.talk_s_max * 1000)
         while wanted_ms > row["limit_ms"]:
             status, available_micro = await self._raise(row, sell, wanted_ms)
@@ -57,7 +57,7 @@ class Extensions:
         await self._store.ask_again(call_id, ASK_AGAIN_S)
         return None
 
-    async def _raise(self, row: Mapping[str, Any], sell: Rate, limit_ms: int) -> tuple[str, int]:
+    async def _raise(self, row: Mapping[str, Any], sell: Tariff, limit_ms: int) -> tuple[str, int]:
         answered_at: datetime = row["answered_at"]
         end_at = answered_at + timedelta(milliseconds=limit_ms)
         return await self._store.extend(

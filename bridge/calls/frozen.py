@@ -8,16 +8,16 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from bridge.rating.deck import Rate
+from bridge.rating.tariff import Tariff
 from bridge.routing.plan import Route
 
 
 @dataclass(frozen=True, slots=True)
 class Frozen:
-    """Sell rate and routes of one call; attempt n uses routes[n - 1]."""
+    """Sell tariff and routes of one call; attempt n uses routes[n - 1]."""
 
     call_id: UUID
-    sell: Rate
+    sell: Tariff
     routes: tuple[Route, ...]
     b_number: str
     sip_call_id: str = ""  # for the logs
@@ -32,8 +32,8 @@ def thaw(call_id: UUID, sell: str, routes: str, b_number: str, sip_call_id: str 
     kept: Mapping[str, Any] = json.loads(routes)
     return Frozen(
         call_id,
-        Rate.from_json(json.loads(sell)),
-        tuple(Route(**{**route, "buy": Rate.from_json(route["buy"])}) for route in kept["routes"]),
+        Tariff.from_json(json.loads(sell)),
+        tuple(Route(**{**route, "buy": Tariff.from_json(route["buy"])}) for route in kept["routes"]),
         b_number,
         sip_call_id,
     )

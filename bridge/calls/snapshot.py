@@ -237,8 +237,8 @@ def _number_of(prefix: str, known: Container[str]) -> Number | None:
 
 
 def _best(subscribed: Plan, trunks: Sequence[Trunk], number: Number) -> str | None:
-    sell = subscribed.deck.longest(number.digits)
-    if sell is None or sell.blocked:
+    sell = subscribed.deck.tariff(number.digits)
+    if sell is None or sell.rate.blocked:
         return None
     found = plan(number, sell, trunks, {}, margin_floor_micro=subscribed.margin_floor_micro, limit=1)
     return found.routes[0].name if found.routes else None

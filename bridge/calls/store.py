@@ -16,7 +16,7 @@ from bridge import queries
 from bridge.calls.ended import Ended
 from bridge.calls.frozen import Frozen, thaw
 from bridge.database import Connection, connection, transaction
-from bridge.rating.deck import Rate
+from bridge.rating.tariff import Tariff
 from bridge.routing.plan import Route, RoutePlan
 from bridge.telephony.cause import Outcome, Refuse
 
@@ -94,7 +94,7 @@ class Session:
         caller: Caller,
         a_number: str,
         b_number: str,
-        sell: Rate,
+        sell: Tariff,
         routes: RoutePlan,
         *,
         trunk_cap: int | None,

@@ -12,7 +12,7 @@ from bridge import queries
 from bridge.database import Connection
 from bridge.errors import NotFound
 from bridge.rating.charge import charge
-from bridge.rating.deck import Rate
+from bridge.rating.tariff import Tariff
 from bridge.telephony.money import format_micro
 
 
@@ -110,7 +110,7 @@ def _attempts(rows: Sequence[Mapping[str, Any]], began_at: datetime) -> list[dic
 def _steps(call: Mapping[str, Any]) -> list[str]:
     if call["sell"] is None or not call["talk_ms"]:
         return []
-    return [step.text for step in charge(Rate.from_json(json.loads(call["sell"])), call["talk_ms"]).steps]
+    return [step.text for step in charge(Tariff.from_json(json.loads(call["sell"])), call["talk_ms"]).steps]
 
 
 def _hold(row: Mapping[str, Any]) -> dict[str, Any]:

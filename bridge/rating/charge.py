@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Final
 
-from bridge.rating.deck import Rate
+from bridge.rating.rate import Rate
+from bridge.rating.tariff import Tariff
 from bridge.telephony.money import Rounding, divide, format_micro
 
 MINUTE_S: Final = 60
@@ -30,21 +31,21 @@ class Step:
 class Charge:
     """What a leg costs. The steps are worked out only when somebody asks."""
 
-    rate: Rate
+    tariff: Tariff
     talk_ms: int
     billed_s: int
     amount_micro: int
 
     @property
     def currency(self) -> str:
-        return self.rate.currency
+        return self.tariff.currency
 
     @property
     def steps(self) -> tuple[Step, ...]:
         """How the amount came about, in the order of the arithmetic; readable on a bill."""
         if self.talk_ms == 0:
             return (Step("unanswered", "no talk time, no charge", 0),)
-        rate, talk_s = self.rate, _whole_seconds(self.talk_ms)
+        rate, talk_s = self.tariff.rate, _whole_seconds(self.talk_ms)
         found = [
             Step(
                 "talk",
@@ -69,41 +70,43 @@ class Charge:
             "billed_s": self.billed_s,
             "amount_micro": self.amount_micro,
             "currency": self.currency,
-            "rate": self.rate.to_json(),
+            "rate": self.tariff.to_json(),
             "steps": [step.to_json() for step in self.steps],
         }
 
 
-def charge(rate: Rate, talk_ms: int) -> Charge:
+def charge(tariff: Tariff, talk_ms: int) -> Charge:
     """Price one answered leg.
 
     talk_ms  answer to hangup, milliseconds, >= 0; 0 costs nothing, not even the connect fee
     returns  amount_micro, rounded half-up once, after all increments, with the steps that led to it
     raises   ValueError: talk_ms is negative
 
-    >>> nine_cents = Rate("r", "d", "49", "Germany", "EUR", rate_micro=90_000)
+    >>> nine_cents = Tariff(Rate("r", "d", "49", "Germany", "EUR", rate_micro=90_000))
     >>> [charge(nine_cents, ms).amount_micro for ms in (0, 1, 60_000, 60_001)]
     [0, 90000, 90000, 180000]
     """
     if talk_ms < 0:
         raise ValueError(f"talk_ms is {talk_ms}: a leg cannot end before its answer")
     if talk_ms == 0:
-        return Charge(rate, 0, 0, 0)
+        return Charge(tariff, 0, 0, 0)
+    rate = tariff.rate
     billed_s = _billed_s(rate, max(_whole_seconds(talk_ms), rate.minimum_s))
     # The connect fee is a whole number, so adding it after the division rounds the sum just as once.
     minutes_micro = divide(rate.rate_micro * billed_s, MINUTE_S, Rounding.HALF_UP)
-    return Charge(rate, talk_ms, billed_s, rate.connect_fee_micro + minutes_micro)
+    return Charge(tariff, talk_ms, billed_s, rate.connect_fee_micro + minutes_micro)
 
 
-def affordable_ms(rate: Rate, budget_micro: int, *, cap_ms: int) -> int:
+def affordable_ms(tariff: Tariff, budget_micro: int, *, cap_ms: int) -> int:
     """The longest talk that costs at most the budget: cut there, no call overspends; one ms more would.
 
     returns  milliseconds, 0 to cap_ms; 0 when not even the shortest answered call is affordable
 
-    >>> nine_cents = Rate("r", "d", "49", "Germany", "EUR", rate_micro=90_000)
+    >>> nine_cents = Tariff(Rate("r", "d", "49", "Germany", "EUR", rate_micro=90_000))
     >>> affordable_ms(nine_cents, 200_000, cap_ms=3_600_000)
     120000
     """
+    rate = tariff.rate
     minutes_micro = budget_micro - rate.connect_fee_micro
     if minutes_micro < 0 or cap_ms <= 0:
         return 0

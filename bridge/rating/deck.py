@@ -2,79 +2,12 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any, Final
+from collections.abc import Iterable
+from typing import Any
 
 from bridge.errors import DeckError
-from bridge.telephony.money import check_currency
-
-_PREFIX: Final = re.compile(r"[0-9]{1,15}", re.ASCII)
-
-
-@dataclass(frozen=True, slots=True)
-class Rate:
-    """The price of one prefix. Immutable, and complete enough to re-price a call years later.
-
-    prefix             digits without +, 1 to 15
-    rate_micro         per minute, micro-units of `currency`
-    connect_fee_micro  once per answered call
-    initial_s, next_s  the increments of "60/6": first block, each further block; at least 1
-    minimum_s          shorter answered calls are billed as this long
-    blocked            calls to this prefix are not carried
-    raises             DeckError naming the column and the fix
-    """
-
-    rate_id: str
-    deck_id: str
-    prefix: str
-    destination: str
-    currency: str
-    rate_micro: int
-    connect_fee_micro: int = 0
-    initial_s: int = 60
-    next_s: int = 60
-    minimum_s: int = 0
-    blocked: bool = False
-
-    def __post_init__(self) -> None:
-        if _PREFIX.fullmatch(self.prefix) is None:
-            raise DeckError(
-                f"{self.prefix[:20]!r} is not a prefix. Write 1 to 15 digits, without +", column="prefix"
-            )
-        try:
-            check_currency(self.currency)
-        except ValueError as wrong:
-            raise DeckError(str(wrong), column="currency") from None
-        _at_least(self.rate_micro, 0, "rate_micro")
-        _at_least(self.connect_fee_micro, 0, "connect_fee_micro")
-        _at_least(self.initial_s, 1, "initial_s")
-        _at_least(self.next_s, 1, "next_s")
-        _at_least(self.minimum_s, 0, "minimum_s")
-
-    def to_json(self) -> dict[str, Any]:
-        """As frozen with a call: everything a charge needs, and where it came from."""
-        return {
-            "rate_id": self.rate_id,
-            "deck_id": self.deck_id,
-            "prefix": self.prefix,
-            "destination": self.destination,
-            "currency": self.currency,
-            "rate_micro": self.rate_micro,
-            "connect_fee_micro": self.connect_fee_micro,
-            "initial_s": self.initial_s,
-            "next_s": self.next_s,
-            "minimum_s": self.minimum_s,
-        } | ({"blocked": True} if self.blocked else {})
-
-    @classmethod
-    def from_json(cls, frozen: Mapping[str, Any]) -> Rate:
-        """The inverse of `to_json`; DeckError when a column is missing, unknown or wrong."""
-        try:
-            return cls(**frozen)
-        except TypeError as wrong:
-            raise DeckError(f"not a frozen rate: {wrong}") from None
+from bridge.rating.rate import Rate
+from bridge.rating.tariff import Tariff
 
 
 class Deck:
@@ -107,6 +40,11 @@ class Deck:
                 return rate
         return None
 
+    def tariff(self, digits: str) -> Tariff | None:
+        """What a call to this number is priced by."""
+        rate = self.longest(digits)
+        return None if rate is None else Tariff(rate, self.version)
+
     def explain(self, digits: str) -> dict[str, Any]:
         """Which prefixes matched, longest first, and which one counts. JSON-able; the number is not in it."""
         # Lengths beyond the digits would only find the same short match again.
@@ -133,8 +71,3 @@ class Deck:
             )
         if self._by_prefix.setdefault(rate.prefix, rate) is not rate:
             raise DeckError(f"prefix {rate.prefix} appears twice. Keep one of the two", column="prefix")
-
-
-def _at_least(value: int, least: int, column: str) -> None:
-    if type(value) is not int or value < least:
-        raise DeckError(f"{value!r} is not allowed. Write a whole number, {least} or more", column=column)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from bridge.rating.charge import MINUTE_S, SECOND_MS, charge
-from bridge.rating.deck import Rate
+from bridge.rating.tariff import Tariff
 from bridge.routing.trunk import PSTN, Trunk
 from bridge.telephony.money import format_micro
 from bridge.telephony.number import Number
@@ -28,14 +28,16 @@ class Route:
     name: str
     carrier: str
     ring_s: int
-    buy: Rate
+    buy: Tariff
     cost_micro: int
     margin_micro: int
 
     @property
     def why(self) -> str:
         cost, margin = format_micro(self.cost_micro), format_micro(self.margin_micro)
-        return f"prefix {self.buy.prefix}: {cost} {self.buy.currency} for {REFERENCE_S} s, margin {margin}"
+        return (
+            f"prefix {self.buy.rate.prefix}: {cost} {self.buy.currency} for {REFERENCE_S} s, margin {margin}"
+        )
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -74,7 +76,7 @@ class RoutePlan:
 
 def plan(
     b_number: Number,
-    sell: Rate,
+    sell: Tariff,
     trunks: Sequence[Trunk],
     live: Mapping[str, int],
     *,
@@ -117,7 +119,7 @@ def _cheapest_first(candidate: tuple[Trunk, Route]) -> tuple[int, int, str, str]
     return route.cost_micro, trunk.priority, trunk.name, trunk.trunk_id
 
 
-def _usable_rate(trunk: Trunk, digits: str, currency: str, live: int, policy_class: str) -> Rate | str:
+def _usable_rate(trunk: Trunk, digits: str, currency: str, live: int, policy_class: str) -> Tariff | str:
     """The trunk's own rate for the number, or why the trunk cannot be used."""
     if not trunk.enabled:
         return "disabled"
@@ -127,10 +129,10 @@ def _usable_rate(trunk: Trunk, digits: str, currency: str, live: int, policy_cla
         return f"full, {live} of {trunk.capacity} calls"
     if trunk.deck.currency != currency:
         return f"buys in {trunk.deck.currency}, sold in {currency}"
-    buy = trunk.deck.longest(digits)
+    buy = trunk.deck.tariff(digits)
     if buy is None:
         return "no prefix in its deck"
-    return f"prefix {buy.prefix} is blocked in its deck" if buy.blocked else buy
+    return f"prefix {buy.rate.prefix} is blocked in its deck" if buy.rate.blocked else buy
 
 
 def _too_dear(margin_micro: int, floor_micro: int) -> str:

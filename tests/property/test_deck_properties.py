@@ -3,7 +3,9 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.rating.deck import Deck, Rate
+from bridge.rating.deck import Deck
+from bridge.rating.rate import Rate
+from bridge.rating.tariff import Tariff
 from bridge.routing.plan import plan
 from bridge.routing.trunk import Trunk
 from bridge.telephony.number import Number
@@ -43,7 +45,7 @@ TRUNKS = st.lists(
     max_size=6,
     unique_by=lambda trunk: trunk.trunk_id,
 )
-SELL = Rate("s", "s", "49", "Germany", "EUR", 90_000)
+SELL = Tariff(Rate("s", "s", "49", "Germany", "EUR", 90_000))
 
 
 @given(TRUNKS, st.randoms(use_true_random=False), st.integers(0, 4))

@@ -9,7 +9,8 @@ from bridge.calls.admit import Admission, decide
 from bridge.calls.book import Book
 from bridge.calls.store import Caller
 from bridge.config import Calls
-from bridge.rating.deck import Deck, Rate
+from bridge.rating.deck import Deck
+from bridge.rating.rate import Rate
 from bridge.rating.store import Plan
 from bridge.routing.store import TrunkPeer
 from bridge.routing.trunk import Trunk

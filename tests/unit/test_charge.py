@@ -6,13 +6,14 @@ from typing import Any
 import pytest
 
 from bridge.rating.charge import affordable_ms, charge
-from bridge.rating.deck import Rate
+from bridge.rating.rate import Rate
+from bridge.rating.tariff import Tariff
 
 DAY_MS = 86_400_000
 
 
-def rate(rate_micro: int, **columns: Any) -> Rate:
-    return Rate("r1", "d1", "49", "Germany", "EUR", rate_micro, **columns)
+def rate(rate_micro: int, **columns: Any) -> Tariff:
+    return Tariff(Rate("r1", "d1", "49", "Germany", "EUR", rate_micro, **columns))
 
 
 NINE_CENTS = rate(90_000)
@@ -47,7 +48,7 @@ WITH_MINIMUM = rate(60_000, initial_s=6, next_s=6, minimum_s=20)
         (rate(31, initial_s=1, next_s=1, connect_fee_micro=1), 2_000, 2, 2),
     ],
 )
-def test_charge(price: Rate, talk_ms: int, billed_s: int, amount_micro: int) -> None:
+def test_charge(price: Tariff, talk_ms: int, billed_s: int, amount_micro: int) -> None:
     made = charge(price, talk_ms)
     assert (made.billed_s, made.amount_micro, made.currency) == (billed_s, amount_micro, "EUR")
 
@@ -77,7 +78,7 @@ def test_steps_that_change_nothing_are_not_told() -> None:
 def test_a_charge_is_json() -> None:
     made = charge(WITH_FEE, 1_500)
     told = json.loads(json.dumps(made.to_json()))
-    assert Rate.from_json(told["rate"]) == WITH_FEE
+    assert Tariff.from_json(told["rate"]) == WITH_FEE
     assert (told["talk_ms"], told["billed_s"], told["amount_micro"], told["currency"]) == (
         1_500,
         2,
@@ -114,7 +115,7 @@ def test_a_charge_is_json() -> None:
         ),  # a second that rounds to nothing is affordable for nothing
     ],
 )
-def test_affordable_ms(price: Rate, budget_micro: int, talk_ms: int) -> None:
+def test_affordable_ms(price: Tariff, budget_micro: int, talk_ms: int) -> None:
     assert affordable_ms(price, budget_micro, cap_ms=DAY_MS) == talk_ms
 
 

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from bridge.errors import DeckError
-from bridge.rating.deck import Deck, Rate
+from bridge.rating.deck import Deck
+from bridge.rating.rate import Rate
 
 
 def rate(prefix: str, **columns: Any) -> Rate:

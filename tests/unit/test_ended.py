@@ -7,14 +7,16 @@ import pytest
 from bridge.calls.ended import EndRecord, Ledgers, instant, price, talk_ms
 from bridge.calls.frozen import Frozen, thaw
 from bridge.calls.store import compact
-from bridge.rating.deck import Deck, Rate
+from bridge.rating.deck import Deck
+from bridge.rating.rate import Rate
+from bridge.rating.tariff import Tariff
 from bridge.resources import SQL
 from bridge.routing.plan import plan
 from bridge.routing.trunk import Trunk
 from bridge.telephony.number import Number
 
 ID = UUID("01a203c8-4c13-7987-9c96-f6a99d52ec62")
-SELL = Rate("s", "sell", "49", "Germany", "EUR", 60_000)
+SELL = Tariff(Rate("s", "sell", "49", "Germany", "EUR", 60_000))
 BUY = Rate("b", "buy", "49", "Germany", "EUR", 12_000, initial_s=6, next_s=6)
 TRUNK = Trunk("t1", "alpha", "carrier alpha", Deck("buy", "buy", "EUR", 1, [BUY]), None)
 PLAN = plan(Number("+493023125000"), SELL, [TRUNK], {})

@@ -5,13 +5,15 @@ from typing import Any
 
 import pytest
 
-from bridge.rating.deck import Deck, Rate
+from bridge.rating.deck import Deck
+from bridge.rating.rate import Rate
+from bridge.rating.tariff import Tariff
 from bridge.routing.plan import RoutePlan, plan
 from bridge.routing.trunk import EMERGENCY, VOIP_ONLY, Trunk
 from bridge.telephony.number import Number
 
 BERLIN = Number("+493023125000")
-SELL = Rate("sell", "retail", "49", "Germany", "EUR", 90_000)
+SELL = Tariff(Rate("sell", "retail", "49", "Germany", "EUR", 90_000))
 
 
 def trunk(name: str, prices: dict[str, int | Rate], *, currency: str = "EUR", **fields: Any) -> Trunk:
@@ -55,7 +57,10 @@ def test_the_longest_prefix_counts_within_each_carrier_and_not_across() -> None:
     # The trap: sorting by prefix length across carriers would pick `exact`, which is dearer.
     exact, broad = trunk("exact", {"49": 1_000, "493023": 40_000}), trunk("broad", {"49": 20_000})
     made = plan(BERLIN, SELL, [exact, broad], {})
-    assert [(route.name, route.buy.prefix) for route in made.routes] == [("broad", "49"), ("exact", "493023")]
+    assert [(route.name, route.buy.rate.prefix) for route in made.routes] == [
+        ("broad", "49"),
+        ("exact", "493023"),
+    ]
 
 
 def test_increments_and_connect_fees_count_in_the_comparison() -> None:
@@ -146,7 +151,7 @@ def test_the_frozen_plan_is_small_and_enough_to_price_each_attempt() -> None:
     made = plan(BERLIN, SELL, [trunk("a", {"49": 10_000}, ring_s=20), trunk("b", {"33": 1})], {})
     written = json.dumps(made.to_json())
     told = json.loads(written)
-    assert Rate.from_json(told["routes"][0].pop("buy")) == made.routes[0].buy
+    assert Tariff.from_json(told["routes"][0].pop("buy")) == made.routes[0].buy
     assert told == {
         "routes": [
             {

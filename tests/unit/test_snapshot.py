@@ -27,7 +27,8 @@ from bridge.calls.snapshot import (
     write,
 )
 from bridge.errors import ConfigError
-from bridge.rating.deck import Deck, Rate
+from bridge.rating.deck import Deck
+from bridge.rating.rate import Rate
 from bridge.rating.store import Plan
 from bridge.routing.plan import plan
 from bridge.routing.trunk import Trunk
@@ -238,9 +239,9 @@ def test_for_every_number_the_trunk_is_the_one_the_bridge_would_try_first(
     payer = subscribed(sell, floor_micro)
     trunks = [trunk(f"t{n}", rates) for n, rates in enumerate(buys)]
     table = best_routes(payer, trunks, more.union(sell, *buys))
-    rate = payer.deck.longest(digits)
+    rate = payer.deck.tariff(digits)
     wanted = None
-    if rate is not None and not rate.blocked:
+    if rate is not None and not rate.rate.blocked:
         routes = plan(Number(f"+{digits}"), rate, trunks, {}, margin_floor_micro=floor_micro).routes
         wanted = routes[0].name if routes else None
     assert replace(SNAPSHOT, routes={"p": table}).trunk("p", Number(f"+{digits}")) == wanted

@@ -5,19 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-from collections.abc import Callable
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 from uuid import UUID
 
 import typer
 
-from bridge import config
-from bridge.config import Settings
+from bridge.cli.base import ConfigFile, Json, settings_of, with_database
 from bridge.errors import BridgeError, ConfigError
-
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
-ConfigFile = Annotated[Path | None, typer.Option("--config", "-c", help="callbridge.toml")]
 
 app = typer.Typer(
     name="callbridge", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False
@@ -40,24 +34,6 @@ def main() -> None:
         sys.exit(130)
 
 
-def _settings(path: Path | None) -> Settings:
-    from bridge.observe import log
-
-    settings = config.load(path)
-    log.configure(settings.log)
-    return settings
-
-
-def _with_database(settings: Settings, work: Callable[[Any], Any]) -> Any:
-    from bridge.database import connect
-
-    async def run() -> Any:
-        async with connect(config.require_dsn(settings)) as conn:
-            return await work(conn)
-
-    return asyncio.run(run())
-
-
 @app.command()
 def serve(
     workers: Annotated[int, typer.Option(min=1, max=64, help="Processes behind the same ports.")] = 1,
@@ -66,7 +42,7 @@ def serve(
     """Take calls: AGI server, API, and the keeper of the switch."""
     from bridge.serve import serve as run
 
-    run(_settings(config_file), workers)
+    run(settings_of(config_file), workers)
 
 
 @app.command(hidden=True)
@@ -76,7 +52,7 @@ def worker(config_file: ConfigFile = None) -> None:
 
     from bridge.app import serve_one
 
-    uvloop.run(serve_one(_settings(config_file), leash=sys.stdin.fileno()))
+    uvloop.run(serve_one(settings_of(config_file), leash=sys.stdin.fileno()))
 
 
 @app.command()
@@ -84,7 +60,7 @@ def migrate(config_file: ConfigFile = None) -> None:
     """Bring the database up to date."""
     from bridge.migrate import migrate as run
 
-    applied = _with_database(_settings(config_file), run)
+    applied = with_database(settings_of(config_file), run)
     print("\n".join(f"applied {name}" for name in applied) or "the database is up to date")
 
 
@@ -99,8 +75,8 @@ def conf_render(
     from bridge.asterisk import conf, orders
     from bridge.asterisk.conf_store import rendered
 
-    settings = _settings(config_file)
-    files = _with_database(settings, lambda conn: rendered(conn, settings))
+    settings = settings_of(config_file)
+    files = with_database(settings, lambda conn: rendered(conn, settings))
     changed = conf.write(settings.switch.conf_dir, files)
     for name in changed:
         print(f"wrote {settings.switch.conf_dir / conf.FOLDER / name}")
@@ -118,7 +94,7 @@ def conf_check(config_file: ConfigFile = None, as_json: Json = False) -> None:
     """Say what is missing before calls can be made. Exit 1 when something is."""
     from bridge.asterisk import conf
 
-    settings = _settings(config_file)
+    settings = settings_of(config_file)
     problems = conf.check(settings, settings.switch.conf_dir)
     if as_json:
         print(json.dumps([{"problem": one.what, "fix": one.fix} for one in problems]))
@@ -133,7 +109,7 @@ def call(call_id: UUID, config_file: ConfigFile = None, as_json: Json = False) -
     from bridge.calls.story import story
     from bridge.telling import tell
 
-    told = _with_database(_settings(config_file), lambda conn: story(conn, call_id))
+    told = with_database(settings_of(config_file), lambda conn: story(conn, call_id))
     print(json.dumps(told) if as_json else tell(told))
 
 
@@ -143,7 +119,7 @@ def live(config_file: ConfigFile = None, as_json: Json = False) -> None:
     from bridge.calls.listing import live_calls
     from bridge.telling import tell_live
 
-    found = _with_database(_settings(config_file), live_calls)
+    found = with_database(settings_of(config_file), live_calls)
     print(json.dumps(found) if as_json else tell_live(found))
 
 
@@ -153,8 +129,8 @@ def hangup(call_id: UUID, config_file: ConfigFile = None) -> None:
     from bridge.asterisk.orders import hang_up
     from bridge.calls.listing import live_channel
 
-    settings = _settings(config_file)
-    channel = _with_database(settings, lambda conn: live_channel(conn, call_id))
+    settings = settings_of(config_file)
+    channel = with_database(settings, lambda conn: live_channel(conn, call_id))
     asyncio.run(hang_up(settings, channel))
     print(f"hung up {call_id}")
 
@@ -165,7 +141,7 @@ def audit(config_file: ConfigFile = None, as_json: Json = False) -> None:
     from bridge.calls.audit import audit as run
     from bridge.telling import tell_audit
 
-    findings = _with_database(_settings(config_file), run)
+    findings = with_database(settings_of(config_file), run)
     print(json.dumps(findings) if as_json else tell_audit(findings))
     raise typer.Exit(1 if any(findings.values()) else 0)
 

@@ -9,7 +9,8 @@ from datetime import datetime
 
 from bridge import queries
 from bridge.database import Connection
-from bridge.rating.deck import Deck, Rate
+from bridge.rating.deck import Deck
+from bridge.rating.rate import Rate
 
 
 @dataclass(frozen=True, slots=True)
