@@ -33,7 +33,7 @@ def thaw(call_id: UUID, sell: str, routes: str, b_number: str, sip_call_id: str 
     return Frozen(
         call_id,
         Tariff.from_json(json.loads(sell)),
-        tuple(Route(**{**route, "buy": Tariff.from_json(route["buy"])}) for route in kept["routes"]),
+        tuple(map(Route.from_json, kept["routes"])),
         b_number,
         sip_call_id,
     )

@@ -12,11 +12,11 @@ import json
 import os
 from collections.abc import Container, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, fields
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from bridge.errors import ConfigError
-from bridge.routing.plan import plan
 from bridge.telephony.number import Number
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from bridge.config import Settings
     from bridge.database import Connection
     from bridge.rating.store import Plan
+    from bridge.routing.router import Router
     from bridge.routing.trunk import Trunk
 
 KEY_BYTES: Final = 32
@@ -140,19 +141,25 @@ def write(path: Path, content: bytes) -> None:
         part.unlink(missing_ok=True)
 
 
-def best_routes(subscribed: Plan, trunks: Sequence[Trunk], prefixes: Iterable[str]) -> Routes:
+def best_routes(subscribed: Plan, trunks: Sequence[Trunk], prefixes: Iterable[str], at: datetime) -> Routes:
     """The first route of `routing.plan`, for every number there is, while no trunk is full.
+
+    A caller is of no origin set here.
 
     prefixes  all of the plan's deck and the trunks' decks; more do no harm. Numbers with the same longest one
               get the same rate from every deck, so one of them stands for all
+    at        decides which bands count
     """
+    from bridge.routing.router import Router  # noqa: PLC0415 - slow to load, see above
+
     known = frozenset(prefixes)
+    router = Router(trunks)
     table: Routes = {}
     for prefix in sorted(known):  # each before those that begin with it
         number = _number_of(prefix, known)
         if number is None:
             continue
-        best = _best(subscribed, trunks, number)
+        best = _best(subscribed, router, number, at)
         if best != table.get(longest(table, prefix)):
             table[prefix] = best
     return table
@@ -198,11 +205,13 @@ class SnapshotWriter:
             limit_s=rules.limit_s,
             home=self._settings.calls.home_region,
             subscribers=subscribers,
-            routes=await self._routes_of(conn, book, plan_ids),
+            routes=await self._routes_of(conn, book, plan_ids, datetime.fromtimestamp(now, UTC)),
             ring_s={trunk.name: trunk.ring_s for trunk in book.trunks},
         )
 
-    async def _routes_of(self, conn: Connection, book: Book, plan_ids: Set[str]) -> dict[str, Routes]:
+    async def _routes_of(
+        self, conn: Connection, book: Book, plan_ids: Set[str], at: datetime
+    ) -> dict[str, Routes]:
         import asyncio  # noqa: PLC0415 - slow to load, see above
 
         from bridge import queries  # noqa: PLC0415 - slow to load, see above
@@ -214,7 +223,9 @@ class SnapshotWriter:
             decks = [subscribed.deck, *(trunk.deck for trunk in book.trunks)]
             prefixes = await queries.failsafe.prefixes.value(conn, deck_ids=[deck.deck_id for deck in decks])
             # In a thread: 80 000 prefixes on four trunks take seconds, and callers must not wait for them.
-            self._routes[plan_id] = await asyncio.to_thread(best_routes, subscribed, book.trunks, prefixes)
+            self._routes[plan_id] = await asyncio.to_thread(
+                best_routes, subscribed, book.trunks, prefixes, at
+            )
         return {plan_id: self._routes[plan_id] for plan_id in plan_ids}
 
 
@@ -236,9 +247,11 @@ def _number_of(prefix: str, known: Container[str]) -> Number | None:
     return None
 
 
-def _best(subscribed: Plan, trunks: Sequence[Trunk], number: Number) -> str | None:
+def _best(subscribed: Plan, router: Router, number: Number, at: datetime) -> str | None:
     sell = subscribed.deck.tariff(number.digits)
     if sell is None or sell.rate.blocked:
         return None
-    found = plan(number, sell, trunks, {}, margin_floor_micro=subscribed.margin_floor_micro, limit=1)
-    return found.routes[0].name if found.routes else None
+    floor_micro = subscribed.margin_floor_micro
+    # With no attempt to make, the best trunk is the first of the spare ones, and no route need be drawn up.
+    spare = router.plan(number, sell, {}, margin_floor_micro=floor_micro, limit=0, at=at).spare
+    return spare[0] if spare else None

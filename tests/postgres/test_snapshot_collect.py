@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 from pathlib import Path
 from time import time
 
@@ -94,9 +95,9 @@ async def test_routes_follow_the_book_and_are_kept_while_it_stands(
     await business(house)
     worked_out: list[Plan] = []
 
-    def counted(subscribed: Plan, trunks: Sequence[Trunk], prefixes: Iterable[str]) -> Routes:
+    def counted(subscribed: Plan, trunks: Sequence[Trunk], prefixes: Iterable[str], at: datetime) -> Routes:
         worked_out.append(subscribed)
-        return best_routes(subscribed, trunks, prefixes)
+        return best_routes(subscribed, trunks, prefixes, at)
 
     monkeypatch.setattr(module, "best_routes", counted)
     async with connection(house.pool) as conn:

@@ -8,6 +8,7 @@ import json
 import os
 import stat
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,7 @@ from bridge.telephony.number import Number
 KEY = bytes(range(32))
 BERLIN = Number("+493023125000")
 NOW = 1_800_000_000
+AT = datetime.fromtimestamp(NOW, UTC)
 SNAPSHOT = Snapshot(
     made_at=NOW,
     age_s_max=3600,
@@ -189,7 +191,7 @@ def test_the_longest_prefix_gives_the_trunk(number: str, name: str | None) -> No
 def test_a_place_the_carrier_charges_more_for_than_we_do_is_not_reached() -> None:
     # One number for all of 49 would not have shown it: only the buy deck tells 4916 apart.
     table = best_routes(
-        subscribed({"49": 20_000}), [trunk("a", {"49": 10_000, "4916": 90_000})], ["49", "4916"]
+        subscribed({"49": 20_000}), [trunk("a", {"49": 10_000, "4916": 90_000})], ["49", "4916"], AT
     )
     assert table == {"49": "a", "4916": None}
 
@@ -199,6 +201,7 @@ def test_a_prefix_that_changes_nothing_is_left_out() -> None:
         subscribed({"49": 20_000, "4930": 30_000}),
         [trunk("a", {"49": 1, "49301": 2})],
         ["49", "4930", "49301"],
+        AT,
     )
     assert table == {"49": "a"}
 
@@ -209,10 +212,10 @@ def test_disabled_full_and_foreign_trunks_and_blocked_prefixes_have_no_route() -
         trunk("full", {"49": 1}, capacity=0),
         trunk("emergency", {"49": 1}, policy_class="emergency"),
     ]
-    assert best_routes(subscribed({"49": 20_000}), trunks, ["49"]) == {}
+    assert best_routes(subscribed({"49": 20_000}), trunks, ["49"], AT) == {}
     open_trunk = trunk("open", {"49": 1, "4915": None})
     sell = subscribed({"49": 20_000, "4917": None})
-    table = best_routes(sell, [open_trunk], ["49", "4915", "4917"])
+    table = best_routes(sell, [open_trunk], ["49", "4915", "4917"], AT)
     assert table == {"49": "open", "4915": None, "4917": None}
 
 
@@ -238,7 +241,7 @@ def test_for_every_number_the_trunk_is_the_one_the_bridge_would_try_first(
 ) -> None:
     payer = subscribed(sell, floor_micro)
     trunks = [trunk(f"t{n}", rates) for n, rates in enumerate(buys)]
-    table = best_routes(payer, trunks, more.union(sell, *buys))
+    table = best_routes(payer, trunks, more.union(sell, *buys), AT)
     rate = payer.deck.tariff(digits)
     wanted = None
     if rate is not None and not rate.rate.blocked:
@@ -249,7 +252,7 @@ def test_for_every_number_the_trunk_is_the_one_the_bridge_would_try_first(
 
 def test_a_prefix_whose_every_number_goes_on_to_a_longer_one_needs_no_route() -> None:
     ten: dict[str, int | None] = {f"49{n}": 1 for n in range(10)}
-    table = best_routes(subscribed({"49": 20_000}), [trunk("a", ten)], ["0", "49", *ten])
+    table = best_routes(subscribed({"49": 20_000}), [trunk("a", ten)], ["0", "49", *ten], AT)
     assert table == dict.fromkeys(ten, "a")
 
 
