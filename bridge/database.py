@@ -12,6 +12,7 @@ from bridge.errors import (
     AlreadySettled,
     BridgeError,
     Conflict,
+    InsufficientFunds,
     InvariantBroken,
     NotFound,
     StoreError,
@@ -22,9 +23,11 @@ from bridge.errors import (
 _BY_SQLSTATE: dict[str, type[BridgeError]] = {
     "BR001": InvariantBroken,  # a transfer does not sum to zero
     "BR002": AlreadySettled,  # the ledger is insert-only
-    "BR003": StoreError,  # an amount that must be positive is not
-    "BR004": Conflict,  # an idempotency key came with another payload
+    "BR003": StoreError,  # what is asked for makes no sense, whatever the state of the books
+    "BR004": Conflict,  # an idempotency key came with another payload, or something was done before
     "BR005": NotFound,
+    "BR006": InsufficientFunds,
+    "BR007": Conflict,  # the books of that period are closed
 }
 
 Connection = asyncpg.Connection | asyncpg.pool.PoolConnectionProxy

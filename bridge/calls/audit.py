@@ -29,6 +29,8 @@ _ASKED: Final[Mapping[str, Query]] = {
     "costs_are_booked": queries.ledger.audit_cost_booking,
     "no_lease_or_hold_outlives_its_call": queries.ledger.audit_outlived,
     "live_calls_have_a_lease": queries.ledger.audit_expired,
+    "reversals_are_exact_and_single": queries.ledger.audit_reversals,
+    "refunds_do_not_exceed": queries.ledger.audit_refunds,
 }
 
 
@@ -51,7 +53,7 @@ def recompute(frozen: str | None, talk_ms: int | None) -> dict[str, int]:
         return {}
     try:
         again = charge(Tariff.from_json(json.loads(frozen)), talk_ms)
-    except (DeckError, ValueError):
+    except (DeckError, TypeError, ValueError):
         return {}
     return {"amount_micro": again.amount_micro, "billed_s": again.billed_s}
 

@@ -18,7 +18,18 @@ from tests.seeded import Seeded, ended
 
 ROWS = 5_000
 READ_MAX = 100
-BIG = ("account", "subscriber", "rollout_allow", "call", "charge", "attempt", "entry", "lease", "hold")
+BIG = (
+    "account",
+    "subscriber",
+    "rollout_allow",
+    "call",
+    "charge",
+    "attempt",
+    "entry",
+    "lease",
+    "hold",
+    "transfer",
+)
 FILL = f"""
     DROP TRIGGER entry_sums_to_zero ON entry;
     INSERT INTO account (kind, name, currency, call_cap)
@@ -42,6 +53,7 @@ FILL = f"""
     INSERT INTO entry (transfer_id, entry_no, account_id, amount_micro, currency)
     SELECT call_id, side, account_id, 3 - 2 * side, 'EUR' FROM call, generate_series(1, 2) side
     ON CONFLICT DO NOTHING;
+    INSERT INTO transfer (transfer_id, kind) SELECT call_id, 'call' FROM call ON CONFLICT DO NOTHING;
     ANALYZE
 """
 
@@ -89,6 +101,8 @@ async def test_no_question_reads_a_whole_table(full: tuple[Connection, UUID], mo
     conn, call_id = full
     await conn.execute(f"SET plan_cache_mode = {mode}")
     calls = queries.calls
+    payer = await conn.fetchval("SELECT account_id FROM call WHERE call_id = $1", call_id)
+    refunded = Query("SELECT * FROM refunded WHERE transfer_id = $1", ("transfer_id",))  # in transfer_book_v1
     asked = {
         "caller": await rows_read(conn, calls.caller, app=APP, a_number="+4915100007"),
         "trunks_live": await rows_read(conn, calls.trunks_live),
@@ -102,14 +116,23 @@ async def test_no_question_reads_a_whole_table(full: tuple[Connection, UUID], mo
         "story_hold": await rows_read(conn, calls.story_hold, call_id=call_id),
         "story_entries": await rows_read(conn, calls.story_entries, call_id=call_id),
         "account": await rows_read(conn, queries.ledger.account, name="s7"),
-        "system_account": await rows_read(
-            conn, queries.ledger.system_account, name="cash EUR", currency="EUR"
+        "booked": await rows_read(conn, queries.ledger.booked, transfer_id=call_id),
+        "statement": await rows_read(
+            conn, queries.ledger.statement, account_id=payer, since="-infinity", until="infinity", most=9
         ),
+        "balance_before": await rows_read(
+            conn, queries.ledger.balance_before, account_id=payer, before="infinity"
+        ),
+        "refunded": await rows_read(conn, refunded, transfer_id=call_id),
     }
     assert {name: count for name, count in asked.items() if count > READ_MAX} == {}
     # What has an answer was looked up at all: the count above is not empty for another reason.
     assert (
-        min(asked[name] for name in ("caller", "frozen", "recent", "older", "story_entries", "account")) > 0
+        min(
+            asked[name]
+            for name in ("caller", "frozen", "recent", "older", "story_entries", "account", "statement")
+        )
+        > 0
     )
 
 
