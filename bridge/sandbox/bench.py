@@ -8,6 +8,7 @@ from typing import Any, Final, Protocol
 from bridge.errors import ConfigError
 from bridge.sandbox.bench_agi import agi_codec
 from bridge.sandbox.bench_calls import added_pdd, bridged_cps, call_cpu
+from bridge.sandbox.bench_deck import deck_import
 from bridge.sandbox.bench_route import route_plan
 from bridge.sandbox.bench_store import admit_settle
 
@@ -24,6 +25,7 @@ FIGURES: Final[dict[str, Figure]] = {
     "added_pdd": added_pdd,
     "admit_settle": admit_settle,
     "agi_codec": agi_codec,
+    "deck_import": deck_import,
     "route_plan": route_plan,
 }
 

@@ -1,12 +1,42 @@
 -- What every worker holds in memory: decks, plans, trunks. Reloaded on the notice `callbridge_config`.
 
 -- name: decks
-SELECT deck_id, name, version, side, currency FROM deck;
+SELECT deck_id, name, version, side, currency, terms FROM deck;
 
 -- name: rates
--- The rates in force at an instant.
-SELECT rate_id, deck_id, prefix, destination, rate_micro, connect_fee_micro, initial_s, next_s, minimum_s, blocked
-  FROM rate WHERE valid @> :at::timestamptz AND origin_set = '';
+-- One deck's rates in force at an instant, in the order of their prefixes.
+SELECT prefix, uuid_send(rate_id) AS rate_id, destination, rate_micro, connect_fee_micro, initial_s, next_s, minimum_s,
+       blocked, grace_s, origin_set, tiers
+  FROM rate WHERE deck_id = :deck_id AND valid @> :at::timestamptz ORDER BY prefix;
+
+-- name: rates_of_version
+-- The same, as an older version of the deck had them.
+SELECT prefix, uuid_send(rate_id) AS rate_id, destination, rate_micro, connect_fee_micro, initial_s, next_s, minimum_s,
+       blocked, grace_s, origin_set, tiers
+  FROM rate WHERE deck_id = :deck_id AND valid @> :at::timestamptz AND added_in <= :version
+ UNION ALL
+SELECT prefix, uuid_send(rate_id), destination, rate_micro, connect_fee_micro, initial_s, next_s, minimum_s, blocked,
+       grace_s, origin_set, tiers
+  FROM rate_past WHERE deck_id = :deck_id AND valid @> :at::timestamptz AND added_in <= :version AND removed_in > :version
+ ORDER BY prefix;
+
+-- name: rates_staged
+-- The same, as an import that is staged will leave them. Rates it adds have no id yet.
+SELECT prefix, uuid_send(rate_id) AS rate_id, destination, rate_micro, connect_fee_micro, initial_s, next_s, minimum_s,
+       blocked, grace_s, origin_set, tiers
+  FROM rate r
+ WHERE deck_id = :deck_id AND valid @> :at::timestamptz
+   AND NOT EXISTS (SELECT FROM deck_import_row i
+                    WHERE i.import_id = :import_id AND NOT i.adds AND i.prefix = r.prefix
+                      AND i.origin_set = r.origin_set AND i.valid = r.valid)
+ UNION ALL
+SELECT prefix, uuid_send(coalesce(rate_id, :import_id::uuid)), destination, rate_micro, connect_fee_micro, initial_s,
+       next_s, minimum_s, blocked, grace_s, origin_set, tiers
+  FROM deck_import_row WHERE import_id = :import_id AND adds AND valid @> :at::timestamptz
+ ORDER BY prefix;
+
+-- name: bands
+SELECT deck_id, name, days, from_minute, to_minute, band_deck_id FROM deck_band ORDER BY deck_id, position;
 
 -- name: next_change$
 -- When the next rate comes into force or leaves it.

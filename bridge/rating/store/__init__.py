@@ -1,7 +1,14 @@
-"""Decks and plans in the database."""
+"""Decks and plans in the database. Imports and versions: `imports`, `versions`."""
 
 from __future__ import annotations
 
-from bridge.rating.store.decks import Plan, load_decks, load_plans
+from bridge.rating.store.decks import (
+    Plan,
+    load_deck,
+    load_decks,
+    load_origin_sets,
+    load_plans,
+    load_staged_deck,
+)
 
-__all__ = ["Plan", "load_decks", "load_plans"]
+__all__ = ["Plan", "load_deck", "load_decks", "load_origin_sets", "load_plans", "load_staged_deck"]

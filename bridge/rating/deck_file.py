@@ -1,0 +1,190 @@
+"""A rate deck's file, CSV or XLSX, as rows of text. What a cell means is judged elsewhere; nothing is guessed here."""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import io
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import date, datetime
+from decimal import Decimal
+from typing import BinaryIO, Final
+
+from openpyxl import load_workbook
+from openpyxl.cell.read_only import ReadOnlyCell
+from openpyxl.utils.exceptions import InvalidFileException
+
+from bridge.errors import DeckError
+from bridge.rating.deck_columns import column_of
+
+DELIMITERS: Final = (",", ";", "\t")
+_XLSX_MAGIC: Final = b"PK\x03\x04"
+_XLSX_BYTES_MAX: Final = 2 * 10**9  # unpacked; a small file may hold a bomb
+_HEADER_BYTES: Final = 65_536
+_BLOCK_BYTES: Final = 1 << 18
+
+
+@dataclass(frozen=True, slots=True)
+class Sheet:
+    """A header and the rows below it. Row 1 is the header, as a spreadsheet counts.
+
+    comma_is_decimal  whether a comma in a number may be a decimal comma: not where commas part the cells
+    """
+
+    header: list[str]
+    rows: Iterator[tuple[int, list[str]]]
+    comma_is_decimal: bool
+
+
+def open_sheet(file: BinaryIO, encoding: str | None = None) -> Sheet:
+    """Read a file from its beginning, row by row, so that memory does not grow with it.
+
+    encoding  of a CSV file that is neither UTF-8 nor UTF-16 with a byte order mark, such as latin-1
+    raises    DeckError, here or while the rows are read: no such file can be read, and how to save it instead
+    """
+    start = file.read(len(_XLSX_MAGIC))
+    file.seek(0)
+    return _open_xlsx(file) if start == _XLSX_MAGIC else _open_csv(file, encoding)
+
+
+def _open_csv(file: BinaryIO, encoding: str | None) -> Sheet:
+    chosen = encoding or _encoding(file)
+    try:
+        text = io.TextIOWrapper(
+            io.BufferedReader(_Unclosed(file), _BLOCK_BYTES), encoding=chosen, errors="strict", newline=""
+        )
+        first = text.readline(_HEADER_BYTES)
+    except LookupError:
+        raise DeckError(f"{chosen!r} is no encoding. Use utf-8, utf-16, latin-1 or cp1252") from None
+    except UnicodeError as wrong:
+        raise _not_text(chosen, wrong) from None
+    if not first.strip():
+        raise DeckError("the file is empty. Its first row must name the columns", row=1, column="header")
+    delimiter = _delimiter(first)
+    header = next(csv.reader([first], delimiter=delimiter))
+    return Sheet(header, _csv_rows(text, delimiter, len(header), chosen), delimiter != ",")
+
+
+def _encoding(file: BinaryIO) -> str:
+    start = file.read(3)
+    file.seek(0)
+    if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return "utf-16"
+    return "utf-8-sig"
+
+
+def _delimiter(header: str) -> str:
+    """The one that makes most columns ours. A header that is ours in no reading is refused later, by name."""
+
+    def known(delimiter: str) -> int:
+        return sum(column_of(name) is not None for name in next(csv.reader([header], delimiter=delimiter)))
+
+    return max(DELIMITERS, key=known)
+
+
+def _csv_rows(
+    text: io.TextIOBase, delimiter: str, width: int, encoding: str
+) -> Iterator[tuple[int, list[str]]]:
+    number = 1
+    try:
+        for number, cells in enumerate(csv.reader(text, delimiter=delimiter, strict=True), 2):
+            yield number, cells
+    except csv.Error as wrong:
+        problem = f"the quotes are not in order: {wrong}. Put texts with {delimiter!r} into quotes, double those inside"
+        raise DeckError(problem, row=number + 1, column="row") from None
+    except UnicodeError as wrong:
+        raise _not_text(encoding, wrong) from None
+    if width == 0:
+        raise DeckError("the header is empty", row=1, column="header")
+
+
+def _not_text(encoding: str, wrong: UnicodeError) -> DeckError:
+    where = f" at byte {wrong.start} of a block" if isinstance(wrong, UnicodeDecodeError) else ""
+    return DeckError(
+        f"the file is not {encoding.removesuffix('-sig')}{where}. Save it as CSV UTF-8, or name its encoding, "
+        "such as --encoding latin-1"
+    )
+
+
+class _Unclosed(io.RawIOBase):
+    """A file that stays open when its reader goes: it belongs to whoever opened it."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: object) -> int:
+        view = memoryview(buffer)  # type: ignore[arg-type]
+        found = self._file.read(len(view))
+        view[: len(found)] = found
+        return len(found)
+
+
+def _open_xlsx(file: BinaryIO) -> Sheet:
+    try:
+        with zipfile.ZipFile(file) as packed:
+            if sum(member.file_size for member in packed.infolist()) > _XLSX_BYTES_MAX:
+                raise DeckError("the workbook unpacks to more than 2 GB. Save it as CSV")
+        file.seek(0)
+        book = load_workbook(file, read_only=True, data_only=False, keep_links=False)
+        sheets = [sheet for sheet in book.worksheets if sheet.sheet_state == "visible"]
+    except (InvalidFileException, zipfile.BadZipFile, KeyError, ValueError, SyntaxError) as wrong:
+        raise DeckError(f"the workbook cannot be read: {str(wrong)[:80]}. Save it again, or as CSV") from None
+    if len(sheets) != 1:
+        raise DeckError(f"the workbook has {len(sheets)} visible sheets. Leave the one with the rates")
+    sheets[0].reset_dimensions()  # what it says of its size may be wrong
+    rows = _xlsx_rows(sheets[0].iter_rows())
+    try:
+        _, header = next(rows)
+    except StopIteration:
+        raise DeckError(
+            "the sheet is empty. Its first row must name the columns", row=1, column="header"
+        ) from None
+    width = len(header)  # empty cells at a row's end are not kept in a workbook
+    padded = ((number, cells + [""] * (width - len(cells))) for number, cells in rows)
+    return Sheet(header, padded, comma_is_decimal=True)
+
+
+def _xlsx_rows(rows: Iterator[tuple[object, ...]]) -> Iterator[tuple[int, list[str]]]:
+    number = 0
+    try:
+        for number, row in enumerate(rows, 1):
+            yield number, [_cell(cell) for cell in row]
+    except (zipfile.BadZipFile, KeyError, ValueError, SyntaxError, EOFError) as wrong:
+        raise DeckError(f"the sheet breaks off: {str(wrong)[:80]}", row=number + 1, column="row") from None
+
+
+def _cell(cell: object) -> str:
+    """A cell as its text. Numbers are written out exactly; one formatted as 4.915E+10 has lost digits and stays so."""
+    value = getattr(cell, "value", None)
+    match value:
+        case None:
+            return ""
+        case str():
+            return value
+        case bool():
+            return "yes" if value else "no"
+        case int() | float():
+            shown = cell.number_format if isinstance(cell, ReadOnlyCell) else "General"
+            if "E+" in shown.upper() or "E-" in shown.upper():
+                return f"{value:E}"
+            return _number(value)
+        case datetime():
+            return value.isoformat(" ")
+        case date():
+            return value.isoformat()
+    return str(value)
+
+
+def _number(value: float) -> str:
+    """
+    >>> _number(49), _number(49.0), _number(0.0725), _number(5e-05), _number(0.1 + 0.2)
+    ('49', '49', '0.0725', '0.00005', '0.30000000000000004')
+    """
+    if isinstance(value, int) or not value.is_integer():
+        return format(Decimal(repr(value)), "f")
+    return str(int(value))
