@@ -8,9 +8,11 @@ PYTHON ?= $(firstword $(foreach name,python3.13 python3.12 python3.11 python3.14
 	$(name) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $(name))))
 BOOTSTRAP = $(or $(PYTHON),$(error Python 3.11 or later is needed (Debian, Ubuntu: apt install python3))) .ci/bootstrap.py
 
-# Quick tests first, then the kinds that start a database or a switch.
+# Quick tests first, then those that start a database, two files at a time; then, one after the other, those that start a
+# switch, which measure time.
 QUICK := bridge tests/unit tests/property
-SLOW := $(filter-out tests/unit tests/property tests/fixtures tests/__pycache__,$(patsubst %/,%,$(wildcard tests/*/)))
+ALONE := tests/asterisk tests/chaos
+SIDE_BY_SIDE := $(filter-out $(ALONE) tests/unit tests/property tests/fixtures tests/__pycache__,$(patsubst %/,%,$(wildcard tests/*/)))
 PYTEST := $(BIN)/pytest --doctest-modules
 
 help: ## this list
@@ -22,10 +24,11 @@ demo: .venv/.run ## a bridge, a switch and simulated carriers on this machine, a
 	@$(BIN)/callbridge demo
 
 check: still ## format, lint, types, imports, SQL, dialplan, unit and property tests: under a minute
-	$(PYTEST) $(QUICK)
+	$(PYTEST) -n 2 --dist loadfile $(QUICK)
 
 test: still ## the same, and everything on real Postgres and real Asterisk: under ten minutes
-	$(PYTEST) $(QUICK) $(SLOW)
+	$(PYTEST) -n 2 --dist loadfile $(QUICK) $(SIDE_BY_SIDE)
+	$(PYTEST) $(ALONE)
 
 still: .venv/.dev
 	$(BIN)/ruff format --check --output-format concise . || { echo "make format puts that right"; exit 1; }

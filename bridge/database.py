@@ -28,6 +28,7 @@ _BY_SQLSTATE: dict[str, type[BridgeError]] = {
     "BR005": NotFound,
     "BR006": InsufficientFunds,
     "BR007": Conflict,  # the books of that period are closed
+    "23505": Conflict,  # a unique key: another writer came first
 }
 
 Connection = asyncpg.Connection | asyncpg.pool.PoolConnectionProxy

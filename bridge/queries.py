@@ -43,6 +43,12 @@ class Query:
         async for row in conn.cursor(self.sql, *[given[name] for name in self.names], prefetch=PREFETCH):
             yield row
 
+    async def batches(self, conn: Connection, size: int, /, **given: object) -> AsyncIterator[list[Any]]:
+        """Like `stream`, so many rows at a time: for loops in which a switch a row would count."""
+        cursor = await conn.cursor(self.sql, *[given[name] for name in self.names])
+        while rows := await cursor.fetch(size):
+            yield rows
+
     async def run(self, conn: Connection, /, **given: object) -> None:
         await conn.execute(self.sql, *[given[name] for name in self.names])
 
@@ -65,6 +71,11 @@ book = _load("book")
 ledger = _load("ledger")
 switch = _load("switch")
 access = _load("access")
+rerating = _load("rerating")
 seed = _load("seed")
+bench = _load("bench")
 decks = _load("decks")
 failsafe = _load("failsafe")
+allowance = _load("allowance")
+explain = _load("explain")
+plans = _load("plans")

@@ -28,6 +28,7 @@ CREATE TABLE account (
     credit_limit_micro  bigint NOT NULL DEFAULT 0 CHECK (credit_limit_micro >= 0),
     call_cap            integer CHECK (call_cap >= 0),
     created_at          timestamptz NOT NULL DEFAULT now(),
+    bundled             boolean NOT NULL DEFAULT false,                -- it has bought a bundle, once at least
     CONSTRAINT available_is_never_negative
         CHECK (kind <> 'subscriber' OR funding <> 'prepaid' OR balance_micro - held_micro >= 0)
 ) WITH (fillfactor = 70);
@@ -65,6 +66,9 @@ CREATE TABLE rate (
     added_in            integer NOT NULL DEFAULT 1 CHECK (added_in > 0),  -- version of the deck
     PRIMARY KEY (deck_id, prefix, origin_set, valid)
 );
+-- When the next rate of each deck comes into force or leaves it, without reading the rates.
+CREATE INDEX rate_begins ON rate (deck_id, lower(valid));
+CREATE INDEX rate_ends ON rate (deck_id, upper(valid)) WHERE NOT upper_inf(valid);
 
 -- Rates that are no more: version removed_in of the deck was the first without them. With `rate` they are every version
 -- there was: one of version N was added in N or before, and removed after N or never.
@@ -216,6 +220,23 @@ CREATE TRIGGER rate_added AFTER INSERT ON rate REFERENCING NEW TABLE AS fresh
 CREATE TRIGGER rate_updated AFTER UPDATE ON rate REFERENCING NEW TABLE AS fresh
     FOR EACH STATEMENT EXECUTE FUNCTION rate_checked_v1();
 
+-- A deck has also changed when rates leave it, however they do.
+CREATE FUNCTION rate_gone_v1() RETURNS trigger LANGUAGE plpgsql AS $$
+DECLARE
+    decks uuid[];
+BEGIN
+    SELECT array_agg(DISTINCT g.deck_id ORDER BY g.deck_id) INTO decks FROM gone g;
+    IF decks IS NOT NULL THEN
+        PERFORM FROM deck d WHERE d.deck_id = ANY (decks) ORDER BY d.deck_id FOR NO KEY UPDATE;
+        UPDATE deck d SET changed_at = clock_timestamp() WHERE d.deck_id = ANY (decks);
+    END IF;
+    RETURN NULL;
+END $$;
+CREATE TRIGGER rate_deleted AFTER DELETE ON rate REFERENCING OLD TABLE AS gone
+    FOR EACH STATEMENT EXECUTE FUNCTION rate_gone_v1();
+CREATE TRIGGER rate_moved AFTER UPDATE ON rate REFERENCING OLD TABLE AS gone
+    FOR EACH STATEMENT EXECUTE FUNCTION rate_gone_v1();
+
 -- Calls are charged by decks for ever.
 CREATE FUNCTION deck_stays_v1() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
@@ -228,8 +249,67 @@ CREATE TABLE plan (
     plan_id             uuid PRIMARY KEY DEFAULT uuidv7(),
     name                text NOT NULL UNIQUE,
     deck_id             uuid NOT NULL REFERENCES deck,                 -- the sell side
-    margin_floor_micro  bigint NOT NULL DEFAULT 0                      -- for one minute; may be negative
+    margin_floor_micro  bigint NOT NULL DEFAULT 0,                     -- for one minute; may be negative
+    roaming_deck_id     uuid REFERENCES deck,                          -- the sell side abroad; NULL: as at home
+    zero_rated          text[] NOT NULL DEFAULT '{}',                  -- destinations that are free, at zero balance, too
+    on_net_free         boolean NOT NULL DEFAULT false                 -- so are calls between subscribers of one app
 );
+
+-- What a message or data costs outside of allowances: price_micro for each begun `per` of the service.
+CREATE TABLE service_price (
+    plan_id         uuid NOT NULL REFERENCES plan,
+    service         text NOT NULL CHECK (service ~ '^[a-z]+(\.[a-z]+)?$' AND service <> 'voice'),
+    zone            text NOT NULL DEFAULT 'home' CHECK (zone IN ('home', 'roaming')),
+    price_micro     bigint NOT NULL CHECK (price_micro >= 0),
+    per             bigint NOT NULL DEFAULT 1 CHECK (per > 0),
+    PRIMARY KEY (plan_id, service, zone)
+);
+
+-- ---------------------------------------------------------------- bundles and what is left of them
+
+-- A bundle is a product. One of its units pays for so much of each service it covers: {"voice": 60, "sms": 1,
+-- "data": 1000000} is a minute, a message or a megabyte.
+CREATE TABLE bundle (
+    bundle_id       uuid PRIMARY KEY DEFAULT uuidv7(),
+    name            text NOT NULL UNIQUE,
+    currency        currency_code NOT NULL,
+    price_micro     bigint NOT NULL CHECK (price_micro >= 0),
+    units           bigint CHECK (units > 0),                          -- NULL: without limit
+    fair_use_units  bigint CHECK (fair_use_units > 0),                 -- beyond it the service is throttled, not charged
+    covers          jsonb NOT NULL CHECK (jsonb_typeof(covers) = 'object' AND covers <> '{}'),
+    zone            text NOT NULL DEFAULT 'home' CHECK (zone IN ('home', 'roaming', 'any')),
+    prefixes        text[] NOT NULL DEFAULT '{}',                      -- calls to these only; none named: to everywhere
+    days            integer NOT NULL CHECK (days BETWEEN 1 AND 3660),  -- of 24 hours
+    renews          boolean NOT NULL DEFAULT false,                    -- bought again when it ends, if the balance allows
+    renew_wait_days integer NOT NULL DEFAULT 30 CHECK (renew_wait_days >= 0),  -- so long a renewal waits for money
+    burn_order      integer NOT NULL DEFAULT 100,                      -- lower first, then what ends first
+    on_sale         boolean NOT NULL DEFAULT true,
+    plan_id         uuid REFERENCES plan                               -- whose file has it; NULL: none
+);
+
+-- A bundle that somebody bought, on the terms of that day.
+CREATE TABLE allowance (
+    allowance_id    uuid PRIMARY KEY DEFAULT uuidv7(),
+    account_id      uuid NOT NULL REFERENCES account,
+    bundle_id       uuid NOT NULL REFERENCES bundle,
+    idempotency_key text NOT NULL UNIQUE,
+    transfer_id     uuid,                                              -- what paid for it; NULL: it was free
+    units           bigint,
+    fair_use_units  bigint,
+    covers          jsonb NOT NULL,
+    zone            text NOT NULL,
+    prefixes        text[] NOT NULL,
+    burn_order      integer NOT NULL,
+    used_units      bigint NOT NULL DEFAULT 0 CHECK (used_units >= 0),
+    held_units      bigint NOT NULL DEFAULT 0 CHECK (held_units >= 0),
+    valid           tstzrange NOT NULL CHECK (NOT isempty(valid)),
+    renews          boolean NOT NULL,
+    renewed_by      uuid UNIQUE,                                       -- the allowance that follows; bought at most once
+    bought_at       timestamptz NOT NULL,
+    CONSTRAINT units_are_never_overdrawn CHECK (used_units + held_units <= units)
+) WITH (fillfactor = 70);
+CREATE INDEX allowance_account ON allowance (account_id, upper(valid));
+CREATE INDEX allowance_due ON allowance (upper(valid)) WHERE renews AND renewed_by IS NULL;
 
 -- ---------------------------------------------------------------- who calls, and over what
 
@@ -249,6 +329,7 @@ CREATE TABLE subscriber (
     plan_id         uuid NOT NULL REFERENCES plan,
     state           text NOT NULL DEFAULT 'active' CHECK (state IN ('active', 'suspended', 'closed')),
     created_at      timestamptz NOT NULL DEFAULT now(),
+    zone            text NOT NULL DEFAULT 'home' CHECK (zone IN ('home', 'roaming')),
     UNIQUE (a_number, app_id)
 );
 
@@ -332,6 +413,7 @@ CREATE TABLE call (
     q850_cause      integer,
     release_party   text CHECK (release_party IN ('caller', 'callee', 'bridge', 'unknown')),
     ended_by        text CHECK (ended_by IN ('journal', 'agi', 'cdr', 'resync', 'failsafe')),
+    bundled         boolean NOT NULL DEFAULT false,                    -- it began inside an allowance
     PRIMARY KEY (call_id),
     CHECK ((state = 'live') = (ended_at IS NULL)),
     CHECK ((state = 'refused') = (refuse_reason IS NOT NULL))
@@ -363,6 +445,7 @@ CREATE TABLE charge (
     amount_micro        bigint NOT NULL CHECK (amount_micro >= 0),
     written_off_micro   bigint NOT NULL DEFAULT 0 CHECK (written_off_micro BETWEEN 0 AND amount_micro),
     currency            currency_code NOT NULL,
+    covered_s           integer NOT NULL DEFAULT 0 CHECK (covered_s >= 0),  -- talk that allowances paid for
     PRIMARY KEY (call_id)
 ) PARTITION BY RANGE (call_id);
 
@@ -399,6 +482,39 @@ CREATE TABLE hold (
     CHECK ((state = 'open') = (closed_at IS NULL))
 ) WITH (fillfactor = 70);
 CREATE INDEX hold_open ON hold (account_id) WHERE state = 'open';
+
+-- Units set aside for a call and burnt by it, in the order they pay for the talk; or burnt by reported usage at once.
+CREATE TABLE burn (
+    source_id       uuid NOT NULL,                                     -- the call, or the usage record
+    burn_no         smallint NOT NULL CHECK (burn_no > 0),
+    allowance_id    uuid NOT NULL,
+    per             bigint NOT NULL CHECK (per > 0),                   -- seconds, messages or bytes a unit pays for
+    held_units      bigint NOT NULL CHECK (held_units > 0),
+    used_units      bigint CHECK (used_units BETWEEN 0 AND held_units),  -- NULL while the call lasts
+    PRIMARY KEY (source_id, burn_no)
+) PARTITION BY RANGE (source_id);
+CREATE INDEX burn_allowance ON burn (allowance_id);
+
+-- Messages and data, reported from outside after they were used.
+CREATE TABLE usage_record (
+    usage_id            uuid PRIMARY KEY DEFAULT uuidv7(),
+    account_id          uuid NOT NULL REFERENCES account,
+    idempotency_key     text NOT NULL UNIQUE,
+    service             text NOT NULL,
+    zone                text NOT NULL,
+    quantity            bigint NOT NULL CHECK (quantity > 0),          -- messages or bytes
+    charged_quantity    bigint NOT NULL CHECK (charged_quantity BETWEEN 0 AND quantity),  -- beyond the allowances
+    price_micro         bigint NOT NULL,                               -- frozen: for each begun `per`
+    per                 bigint NOT NULL,
+    amount_micro        bigint NOT NULL CHECK (amount_micro >= 0),
+    written_off_micro   bigint NOT NULL CHECK (written_off_micro BETWEEN 0 AND amount_micro),
+    currency            currency_code NOT NULL,
+    transfer_id         uuid,
+    throttled           boolean NOT NULL,                              -- fair use was exceeded
+    used_at             timestamptz NOT NULL,
+    reported_at         timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+CREATE INDEX usage_account ON usage_record (account_id, used_at);
 
 -- Two witnesses of one call that do not agree. Nothing here moves money; a person reads it.
 CREATE TABLE discrepancy (
@@ -504,6 +620,7 @@ CREATE TRIGGER fx_rate_insert_only BEFORE UPDATE OR DELETE ON fx_rate
     FOR EACH ROW EXECUTE FUNCTION insert_only_v1();
 CREATE TRIGGER fx_rate_no_truncate BEFORE TRUNCATE ON fx_rate
     FOR EACH STATEMENT EXECUTE FUNCTION insert_only_v1();
+CREATE TRIGGER fx_rate_noted AFTER INSERT ON fx_rate FOR EACH STATEMENT EXECUTE FUNCTION config_changed_v1();
 CREATE TRIGGER referral_insert_only BEFORE UPDATE OR DELETE ON referral
     FOR EACH ROW EXECUTE FUNCTION insert_only_v1();
 CREATE TRIGGER referral_no_truncate BEFORE TRUNCATE ON referral
@@ -794,6 +911,88 @@ BEGIN
     END IF;
 END $$;
 
+-- ---------------------------------------------------------------- prices of the past, put right
+
+-- One correction of many calls: first a preview, which moves nothing, then a run, which books it batch by batch.
+-- Up to call booked_to, in the order of their ids, all is done; whoever resumes goes on from there.
+CREATE TABLE rerate_run (
+    run_id      uuid PRIMARY KEY DEFAULT uuidv7(),
+    criteria    jsonb NOT NULL,
+    author      text NOT NULL CHECK (btrim(author) <> ''),
+    reason      text NOT NULL CHECK (btrim(reason) <> ''),
+    state       text NOT NULL DEFAULT 'previewed' CHECK (state IN ('previewed', 'running', 'done', 'cancelled')),
+    into_open   boolean NOT NULL DEFAULT false,
+    totals      jsonb NOT NULL,
+    booked_to   uuid NOT NULL DEFAULT '00000000-0000-0000-0000-000000000000',
+    created_at  timestamptz NOT NULL DEFAULT clock_timestamp(),
+    closed_at   timestamptz,
+    CHECK ((state IN ('done', 'cancelled')) = (closed_at IS NOT NULL))
+);
+
+-- The tariffs a run prices by, each once.
+CREATE TABLE rerate_tariff (
+    run_id      uuid NOT NULL,
+    tariff_no   integer NOT NULL,
+    tariff      jsonb NOT NULL,
+    PRIMARY KEY (run_id, tariff_no)
+);
+
+-- The calls whose price would change, and those that could not be priced. A call that stays as it is has no row.
+CREATE TABLE rerate_item (
+    run_id              uuid NOT NULL,
+    call_id             uuid NOT NULL,
+    skipped             text,                                          -- why nothing is booked
+    account_id          uuid,
+    revision            integer CHECK (revision > 0),                  -- the one this becomes
+    sell_no             integer,                                       -- NULL: this side stays as it is
+    billed_before_s     integer,
+    billed_s            integer,
+    amount_before_micro bigint,
+    amount_micro        bigint CHECK (amount_micro >= 0),
+    buy_no              integer,
+    buy_billed_s        integer,
+    cost_before_micro   bigint,
+    cost_micro          bigint CHECK (cost_micro >= 0),
+    differs             text,                                          -- the columns of the tariffs that do
+    PRIMARY KEY (run_id, call_id)
+);
+
+-- What a call is priced by since a run. The call, its charge and its attempts stay as they were; the latest revision counts.
+CREATE TABLE rerating (
+    call_id             uuid NOT NULL,
+    revision            integer NOT NULL CHECK (revision > 0),
+    run_id              uuid NOT NULL,
+    sell                jsonb NOT NULL,
+    billed_s            integer NOT NULL,
+    amount_micro        bigint NOT NULL CHECK (amount_micro >= 0),
+    written_off_micro   bigint NOT NULL CHECK (written_off_micro BETWEEN 0 AND amount_micro),
+    buy                 jsonb,                                         -- of the attempt that was answered
+    buy_billed_s        integer NOT NULL DEFAULT 0,
+    cost_micro          bigint NOT NULL DEFAULT 0 CHECK (cost_micro >= 0),
+    reversal_id         uuid,                                          -- NULL: nothing had been booked
+    rebooking_id        uuid,                                          -- NULL: nothing is to be booked
+    PRIMARY KEY (call_id, revision)
+);
+CREATE TRIGGER rerating_insert_only BEFORE UPDATE OR DELETE ON rerating
+    FOR EACH ROW EXECUTE FUNCTION insert_only_v1();
+CREATE TRIGGER rerating_no_truncate BEFORE TRUNCATE ON rerating
+    FOR EACH STATEMENT EXECUTE FUNCTION insert_only_v1();
+
+-- What each answered call is priced by and booked as today. covered_s: talk paid by allowances, from the answer.
+CREATE VIEW call_priced AS
+SELECT c.call_id, h.account_id, c.a_number, c.b_number, c.admitted_at, c.answered_at, c.ended_at, c.talk_ms, h.covered_s,
+       coalesce(r.revision, 0) AS revision,
+       coalesce(r.sell, c.sell) AS sell, coalesce(r.billed_s, h.billed_s) AS billed_s,
+       coalesce(r.amount_micro, h.amount_micro) AS amount_micro, coalesce(r.written_off_micro, h.written_off_micro) AS written_off_micro,
+       h.currency, x.trunk_id, coalesce(r.buy, x.buy) AS buy, coalesce(r.buy_billed_s, x.billed_s, 0) AS buy_billed_s,
+       coalesce(r.cost_micro, x.cost_micro, 0) AS cost_micro, x.currency AS cost_currency,
+       CASE WHEN r.call_id IS NULL THEN c.call_id ELSE r.rebooking_id END AS transfer_id
+  FROM call c JOIN charge h USING (call_id)
+  LEFT JOIN attempt x ON x.call_id = c.call_id AND x.outcome = 'answered'
+  LEFT JOIN (SELECT * FROM rerating o
+              WHERE NOT EXISTS (SELECT 1 FROM rerating n WHERE n.call_id = o.call_id AND n.revision = o.revision + 1)) r
+    ON r.call_id = c.call_id;
+
 -- ---------------------------------------------------------------- who may use the API
 
 CREATE TABLE api_key (
@@ -826,7 +1025,7 @@ BEGIN
     PERFORM pg_advisory_xact_lock(hashtextextended('callbridge partitions', 0));
     FOR step IN 0..months LOOP
         lower_at := date_trunc('month', now(), 'UTC') + make_interval(months => step);
-        FOREACH parent IN ARRAY ARRAY['call', 'attempt', 'charge', 'entry'] LOOP
+        FOREACH parent IN ARRAY ARRAY['call', 'attempt', 'charge', 'entry', 'burn'] LOOP
             child := parent || to_char(lower_at AT TIME ZONE 'UTC', '_YYYY_MM');
             IF to_regclass('bridge.' || child) IS NULL THEN
                 EXECUTE format('CREATE TABLE bridge.%I (LIKE bridge.%I INCLUDING DEFAULTS INCLUDING CONSTRAINTS)', child, parent);
@@ -845,16 +1044,137 @@ BEGIN
     RETURN made;
 END $$;
 
+-- ---------------------------------------------------------------- buying and renewing
+
+-- The allowances for calls that an account can burn now, in burn order: [allowance, bundle, seconds a unit, units left or
+-- null, prefixes]. A function, so that an account without bundles pays nothing for it.
+CREATE FUNCTION allowances_v1(p_account_id uuid, p_zone text, p_at timestamptz) RETURNS json LANGUAGE plpgsql STABLE AS $$
+BEGIN
+    RETURN (SELECT json_agg(json_build_array(w.allowance_id, b.name, (w.covers ->> 'voice')::integer,
+                                             w.units - w.used_units - w.held_units, w.prefixes)
+                            ORDER BY w.burn_order, upper(w.valid), w.allowance_id)
+              FROM allowance w JOIN bundle b USING (bundle_id)
+             WHERE w.account_id = p_account_id AND upper(w.valid) > p_at AND w.valid @> p_at AND w.covers ? 'voice'
+               AND w.zone IN ('any', p_zone) AND (w.units IS NULL OR w.used_units + w.held_units < w.units));
+END $$;
+
+-- Buy a bundle, from p_from on. The same key again returns the first allowance; with another account or bundle it is
+-- refused. A renewal names the allowance it follows.
+CREATE FUNCTION bundle_buy_v1(
+    p_account_id uuid, p_bundle_id uuid, p_key text, p_author text, p_from timestamptz, p_renewal_of uuid DEFAULT NULL
+) RETURNS uuid LANGUAGE plpgsql AS $$
+DECLARE
+    b bundle;
+    old allowance;
+    owner account;
+    paid uuid;
+    id uuid := uuidv7();
+BEGIN
+    SELECT * INTO owner FROM account a WHERE a.account_id = p_account_id AND a.kind = 'subscriber' FOR NO KEY UPDATE;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'there is no such subscriber account: %', p_account_id USING ERRCODE = 'BR005';
+    END IF;
+    SELECT * INTO old FROM allowance w WHERE w.idempotency_key = p_key;
+    IF FOUND THEN
+        IF old.account_id <> p_account_id OR old.bundle_id <> p_bundle_id THEN
+            RAISE EXCEPTION 'key % was used for another purchase', p_key USING ERRCODE = 'BR004';
+        END IF;
+        RETURN old.allowance_id;
+    END IF;
+    SELECT * INTO b FROM bundle WHERE bundle.bundle_id = p_bundle_id;
+    IF NOT FOUND OR b.currency <> owner.currency OR owner.state <> 'active' THEN
+        RAISE EXCEPTION 'account % (%, %) cannot buy this bundle', owner.name, owner.state, owner.currency USING ERRCODE = 'BR005';
+    END IF;
+    IF p_renewal_of IS NULL AND NOT b.on_sale THEN
+        RAISE EXCEPTION 'bundle "%" is not on sale', b.name USING ERRCODE = 'BR005';
+    END IF;
+    IF p_renewal_of IS NOT NULL THEN
+        UPDATE allowance w SET renewed_by = id WHERE w.allowance_id = p_renewal_of AND w.renewed_by IS NULL;
+        IF NOT FOUND THEN
+            RAISE EXCEPTION 'allowance % has been renewed already', p_renewal_of USING ERRCODE = 'BR004';
+        END IF;
+    ELSE                                                               -- bought by hand: what waited for its renewal has it
+        UPDATE allowance w SET renewed_by = id
+         WHERE w.allowance_id = (SELECT o.allowance_id FROM allowance o
+                                  WHERE o.account_id = p_account_id AND o.bundle_id = p_bundle_id AND o.renews
+                                    AND o.renewed_by IS NULL AND upper(o.valid) <= p_from
+                                  ORDER BY upper(o.valid) DESC LIMIT 1);
+    END IF;
+    IF b.price_micro > 0 THEN
+        paid := transfer_book_v1('purchase', 'purchase ' || p_key, p_author, 'bundle "' || b.name || '"', NULL,
+            ARRAY[p_account_id, system_account_v1('bundles', b.currency)], ARRAY[-b.price_micro, b.price_micro],
+            ARRAY[b.currency::text, b.currency::text]);
+    END IF;
+    INSERT INTO allowance (allowance_id, account_id, bundle_id, idempotency_key, transfer_id, units, fair_use_units, covers, zone,
+                           prefixes, burn_order, valid, renews, bought_at)
+    VALUES (id, p_account_id, b.bundle_id, p_key, paid, b.units, b.fair_use_units, b.covers, b.zone, b.prefixes, b.burn_order,
+            tstzrange(p_from, p_from + make_interval(hours => 24 * b.days)), b.renews, p_from);
+    UPDATE account a SET bundled = true WHERE a.account_id = p_account_id AND NOT a.bundled;
+    RETURN id;
+END $$;
+
+-- Renew what ends within p_ahead, and what has ended and waits for money, where the account can pay now. One that is
+-- renewed in time, or within an hour, follows without a gap. Safe to run at the same time in several places.
+CREATE FUNCTION bundle_renew_v1(p_at timestamptz, p_ahead interval, p_limit integer)
+RETURNS TABLE (renewed_id uuid, allowance_id uuid) LANGUAGE plpgsql AS $$
+DECLARE
+    due record;
+BEGIN
+    FOR due IN
+        SELECT w.allowance_id, w.account_id, w.bundle_id, upper(w.valid) AS ends_at
+          FROM allowance w JOIN bundle b USING (bundle_id) JOIN account a USING (account_id)
+         WHERE w.renews AND w.renewed_by IS NULL AND upper(w.valid) <= p_at + p_ahead
+           AND upper(w.valid) > p_at - make_interval(days => b.renew_wait_days)
+           AND a.state = 'active'
+           AND a.balance_micro - a.held_micro + CASE a.funding WHEN 'postpaid' THEN a.credit_limit_micro ELSE 0 END >= b.price_micro
+         ORDER BY w.account_id LIMIT p_limit
+           FOR NO KEY UPDATE OF a SKIP LOCKED
+    LOOP
+        BEGIN
+            renewed_id := due.allowance_id;
+            allowance_id := bundle_buy_v1(due.account_id, due.bundle_id, 'renewal of ' || due.allowance_id, 'callbridge',
+                CASE WHEN due.ends_at > p_at - interval '1 hour' THEN due.ends_at ELSE p_at END, due.allowance_id);
+            RETURN NEXT;
+        EXCEPTION WHEN SQLSTATE 'BR004' OR SQLSTATE 'BR006' THEN       -- another was quicker, or took the money
+            NULL;
+        END;
+    END LOOP;
+END $$;
+
 -- ---------------------------------------------------------------- the life of a call
 
+-- Set units of an account's allowances aside, all or none; the account's row is locked by the caller. An allowance may be
+-- named once. False: some of them have been used, or have ended meanwhile.
+CREATE FUNCTION units_hold_v1(
+    p_source_id uuid, p_account_id uuid, p_allowance_ids uuid[], p_units bigint[], p_pers bigint[], p_at timestamptz
+) RETURNS boolean LANGUAGE plpgsql AS $$
+BEGIN
+    -- Under the account's lock nobody else changes its allowances, so looking first is enough.
+    IF EXISTS (SELECT 1 FROM unnest(p_allowance_ids, p_units) AS i (allowance_id, units)
+                WHERE NOT EXISTS (SELECT 1 FROM allowance w
+                                   WHERE w.allowance_id = i.allowance_id AND w.account_id = p_account_id AND w.valid @> p_at
+                                     AND (w.units IS NULL OR w.used_units + w.held_units + i.units <= w.units))) THEN
+        RETURN false;
+    END IF;
+    UPDATE allowance w SET held_units = w.held_units + i.units
+      FROM unnest(p_allowance_ids, p_units) AS i (allowance_id, units) WHERE w.allowance_id = i.allowance_id;
+    INSERT INTO burn (source_id, burn_no, allowance_id, per, held_units)
+    SELECT p_source_id, i.no + coalesce((SELECT max(b.burn_no) FROM burn b WHERE b.source_id = p_source_id), 0), i.allowance_id,
+           i.per, i.units
+      FROM unnest(p_allowance_ids, p_units, p_pers) WITH ORDINALITY AS i (allowance_id, units, per, no);
+    RETURN true;
+END $$;
+
 -- Admit a call: ONE statement that re-checks what can race, then writes the call, its lease and its hold.
--- Returns status 'ok' with the new call_id, or 'no_credit' (with what is available now), 'too_many_calls', 'trunk_full'.
--- A count near its cap is taken again under a lock, so that caps are exact; far from it nothing is locked.
-CREATE FUNCTION call_admit_v1(
+-- Money and units are set aside together (p_allowance_ids with p_units of p_pers each, in burn order; NULL: money only).
+-- Returns status 'ok' with the new call_id, or 'no_credit' (with what is available now), 'too_many_calls', 'trunk_full',
+-- 'units_gone'. A count near its cap is taken again under a lock, so that caps are exact; far from it nothing is locked.
+CREATE FUNCTION call_admit_v2(
     p_switch_id uuid, p_uniqueid text, p_sip_call_id text, p_channel text,
     p_subscriber_id uuid, p_account_id uuid, p_a_number text, p_dialled text, p_b_number text,
     p_sell jsonb, p_routes jsonb, p_trunk_id uuid, p_trunk_cap integer,
     p_hold_micro bigint, p_currency text, p_limit_ms bigint, p_lease_s integer,
+    p_allowance_ids uuid[], p_units bigint[], p_pers bigint[], p_at timestamptz,
     OUT status text, OUT call_id uuid, OUT available_micro bigint
 ) LANGUAGE plpgsql AS $$
 DECLARE
@@ -864,7 +1184,8 @@ BEGIN
     LOOP
         UPDATE account a SET held_micro = a.held_micro + p_hold_micro
          WHERE a.account_id = p_account_id AND a.state = 'active'
-           AND a.balance_micro - a.held_micro + CASE a.funding WHEN 'postpaid' THEN a.credit_limit_micro ELSE 0 END >= p_hold_micro
+           AND (p_hold_micro = 0                                       -- units that are paid for need no credit
+                OR a.balance_micro - a.held_micro + CASE a.funding WHEN 'postpaid' THEN a.credit_limit_micro ELSE 0 END >= p_hold_micro)
         RETURNING a.call_cap, a.balance_micro - a.held_micro INTO cap, available_micro;
         EXIT WHEN FOUND;
         SELECT a.balance_micro - a.held_micro + CASE a.funding WHEN 'postpaid' THEN a.credit_limit_micro ELSE 0 END
@@ -892,10 +1213,15 @@ BEGIN
         END IF;
     END IF;
     call_id := uuidv7();
+    IF p_allowance_ids IS NOT NULL AND NOT units_hold_v1(call_id, p_account_id, p_allowance_ids, p_units, p_pers, p_at) THEN
+        UPDATE account a SET held_micro = a.held_micro - p_hold_micro WHERE a.account_id = p_account_id;
+        status := 'units_gone';
+        RETURN;
+    END IF;
     INSERT INTO call (call_id, switch_id, uniqueid, sip_call_id, subscriber_id, account_id, a_number, dialled, b_number,
-                      state, sell, routes)
+                      state, sell, routes, bundled)
     VALUES (call_id, p_switch_id, p_uniqueid, p_sip_call_id, p_subscriber_id, p_account_id, p_a_number, p_dialled, p_b_number,
-            'live', p_sell, p_routes);
+            'live', p_sell, p_routes, p_allowance_ids IS NOT NULL);
     INSERT INTO lease (call_id, switch_id, account_id, trunk_id, channel, limit_ms, expires_at)
     VALUES (call_id, p_switch_id, p_account_id, p_trunk_id, p_channel, p_limit_ms,
             clock_timestamp() + make_interval(secs => p_lease_s));
@@ -905,9 +1231,11 @@ BEGIN
 END $$;
 
 -- Set aside the next slice for a live call. p_held_micro and p_limit_ms are the new totals, so a repeat changes nothing.
--- Returns 'ok', 'no_credit' (with what is available for this call beyond its hold) or 'gone'.
-CREATE FUNCTION call_extend_v1(
+-- Units are added to those held. Returns 'ok', 'no_credit' (with what is available for this call beyond its hold),
+-- 'units_gone' or 'gone'.
+CREATE FUNCTION call_extend_v2(
     p_call_id uuid, p_held_micro bigint, p_limit_ms bigint, p_extend_at timestamptz, p_expires_at timestamptz,
+    p_allowance_ids uuid[], p_units bigint[], p_pers bigint[], p_at timestamptz,
     OUT status text, OUT available_micro bigint
 ) LANGUAGE plpgsql AS $$
 DECLARE
@@ -921,14 +1249,24 @@ BEGIN
         status := 'gone';
         RETURN;
     END IF;
+    IF EXISTS (SELECT 1 FROM lease l WHERE l.call_id = p_call_id AND l.limit_ms >= p_limit_ms) THEN
+        status := 'ok';
+        RETURN;
+    END IF;
     more := greatest(p_held_micro - h.held_micro, 0);
     UPDATE account a SET held_micro = a.held_micro + more
      WHERE a.account_id = h.account_id
-       AND a.balance_micro - a.held_micro + CASE a.funding WHEN 'postpaid' THEN a.credit_limit_micro ELSE 0 END >= more;
+       AND (more = 0
+            OR a.balance_micro - a.held_micro + CASE a.funding WHEN 'postpaid' THEN a.credit_limit_micro ELSE 0 END >= more);
     IF NOT FOUND THEN
         SELECT a.balance_micro - a.held_micro + CASE a.funding WHEN 'postpaid' THEN a.credit_limit_micro ELSE 0 END
           INTO available_micro FROM account a WHERE a.account_id = h.account_id;
         status := 'no_credit';
+        RETURN;
+    END IF;
+    IF p_allowance_ids IS NOT NULL AND NOT units_hold_v1(p_call_id, h.account_id, p_allowance_ids, p_units, p_pers, p_at) THEN
+        UPDATE account a SET held_micro = a.held_micro - more WHERE a.account_id = h.account_id;
+        status := 'units_gone';
         RETURN;
     END IF;
     UPDATE hold SET held_micro = hold.held_micro + more, extensions = hold.extensions + (more > 0)::integer
@@ -966,24 +1304,39 @@ BEGIN
     RETURN 'ok';
 END $$;
 
--- One finished call, priced by the bridge: what call_end_v1 takes an array of.
+-- One finished call, priced by the bridge: what call_end_v2 takes an array of. used_units in the order of its burns.
 CREATE TYPE ended_call AS (
     call_id uuid, state text, answered_at timestamptz, ended_at timestamptz, talk_ms bigint, q850_cause integer,
     release_party text, ended_by text, billed_s integer, amount_micro bigint, currency text, revenue_id uuid,
     attempt_no smallint, trunk_id uuid, outcome text, fault text, sip_code integer, pdd_ms integer,
-    buy_billed_s integer, cost_micro bigint, buy_currency text, buy jsonb, carrier_id uuid, cost_id uuid
+    buy_billed_s integer, cost_micro bigint, buy_currency text, buy jsonb, carrier_id uuid, cost_id uuid,
+    covered_s integer, used_units bigint[]
 );
 
 -- End calls, each exactly once: CDR, charge, last attempt, hold settled and its rest released, ledger, lease.
 -- Whoever comes second for a call changes nothing. Returns the calls ended here, with what each account paid.
 -- What a prepaid account cannot pay (the cut came late) is written off and never overdrawn; what calls of the same batch
 -- release pays, too.
-CREATE FUNCTION call_end_v1(p_ended ended_call[])
+CREATE FUNCTION call_end_v2(p_ended ended_call[])
 RETURNS TABLE (ended_call_id uuid, charged_micro bigint, written_off_micro bigint) LANGUAGE plpgsql AS $$
 BEGIN
     PERFORM 1 FROM account a
       WHERE a.account_id IN (SELECT c.account_id FROM call c JOIN unnest(p_ended) i USING (call_id))
       ORDER BY a.account_id FOR NO KEY UPDATE;
+    -- Apart from the rest: most batches have no bundles in them, and preparing for every month of them costs more than the end.
+    IF EXISTS (SELECT 1 FROM unnest(p_ended) i WHERE cardinality(i.used_units) > 0) THEN
+        WITH i AS (SELECT * FROM unnest(p_ended) e WHERE cardinality(e.used_units) > 0),
+        burnt AS (
+            UPDATE burn b SET used_units = u.used_units
+              FROM i JOIN call c USING (call_id) CROSS JOIN LATERAL unnest(i.used_units) WITH ORDINALITY AS u (used_units, no)
+             WHERE c.ended_at IS NULL AND b.source_id = c.call_id AND b.burn_no = u.no AND b.used_units IS NULL
+            RETURNING b.allowance_id, b.held_units, b.used_units
+        )
+        UPDATE allowance w SET used_units = w.used_units + s.used_units, held_units = w.held_units - s.held_units
+          FROM (SELECT t.allowance_id, sum(t.used_units)::bigint AS used_units, sum(t.held_units)::bigint AS held_units
+                  FROM burnt t GROUP BY t.allowance_id) s
+         WHERE w.allowance_id = s.allowance_id;
+    END IF;
     RETURN QUERY
     WITH i AS (SELECT * FROM unnest(p_ended)),
     closed AS (
@@ -1018,8 +1371,8 @@ BEGIN
                   FROM paid p GROUP BY p.account_id) s
          WHERE a.account_id = s.account_id
     ), new_charge AS (
-        INSERT INTO charge (call_id, account_id, billed_s, amount_micro, written_off_micro, currency)
-        SELECT p.call_id, p.account_id, i.billed_s, i.amount_micro, i.amount_micro - p.charged_micro, i.currency
+        INSERT INTO charge (call_id, account_id, billed_s, covered_s, amount_micro, written_off_micro, currency)
+        SELECT p.call_id, p.account_id, i.billed_s, i.covered_s, i.amount_micro, i.amount_micro - p.charged_micro, i.currency
           FROM paid p JOIN i USING (call_id) WHERE i.state = 'answered'
     ), new_attempt AS (
         INSERT INTO attempt (call_id, attempt_no, trunk_id, outcome, fault, sip_code, q850_cause, pdd_ms, ended_at, billed_s,
@@ -1049,4 +1402,123 @@ BEGIN
         DELETE FROM lease l USING closed WHERE l.call_id = closed.call_id
     )
     SELECT p.call_id, p.charged_micro, i.amount_micro - p.charged_micro FROM paid p JOIN i USING (call_id);
+END $$;
+
+-- ---------------------------------------------------------------- re-rating
+
+-- Book the next calls of a run, in the order of their ids: reverse what stands, book the new price. One at a time is at work on
+-- a run, and each batch is one transaction, so that a kill loses nothing and repeats nothing.
+-- A prepaid account pays more only from what is available, what is missing is written off; what was written off before stays so.
+-- run_state other than 'running': there was nothing to do, or no more.
+-- Locks: the run, the transfers taken back, then subscribers' accounts in the order of their ids.
+-- Planned for each batch: what was right for the first one, when `rerating` was empty, takes seconds once it is not. And
+-- the calls of a new run, which no statistics know yet, are read in order, not all of them for each batch.
+CREATE FUNCTION rerate_book_v1(
+    p_run_id uuid, p_calls_max integer, OUT run_state text, OUT booked integer, OUT not_booked integer
+) LANGUAGE plpgsql SET plan_cache_mode = force_custom_plan SET enable_bitmapscan = off AS $$
+DECLARE
+    run rerate_run;
+    batch rerate_item[];
+    closed timestamptz;
+    left_out uuid[];
+    reasons text[];
+BEGIN
+    SELECT * INTO run FROM rerate_run r WHERE r.run_id = p_run_id FOR NO KEY UPDATE;
+    run_state := run.state;
+    booked := 0;
+    not_booked := 0;
+    IF run.state IS DISTINCT FROM 'running' THEN
+        RETURN;
+    END IF;
+    batch := ARRAY(SELECT i FROM rerate_item i WHERE i.run_id = p_run_id AND i.call_id > run.booked_to AND i.skipped IS NULL
+                    ORDER BY i.call_id LIMIT p_calls_max);
+    IF cardinality(batch) = 0 THEN
+        UPDATE rerate_run r SET state = 'done', closed_at = clock_timestamp() WHERE r.run_id = p_run_id;
+        run_state := 'done';
+        RETURN;
+    END IF;
+    LOCK TABLE transfer IN ROW EXCLUSIVE MODE;                         -- no period closes before this commits
+    PERFORM 1 FROM transfer t
+      WHERE t.transfer_id IN (SELECT coalesce(r.rebooking_id, i.call_id) FROM unnest(batch) i
+                                LEFT JOIN rerating r ON r.call_id = i.call_id AND r.revision = i.revision - 1)
+      ORDER BY t.transfer_id FOR NO KEY UPDATE;
+    PERFORM 1 FROM account a WHERE a.account_id IN (SELECT i.account_id FROM unnest(batch) i) ORDER BY a.account_id FOR NO KEY UPDATE;
+    SELECT max(p.closed_until) INTO closed FROM period p;
+    -- As call_priced has it, and by key: what stands is the revision before.
+    WITH due AS MATERIALIZED (
+        SELECT i.call_id, i.account_id, i.revision, coalesce(sell.tariff, r.sell, c.sell) AS sell, i.billed_s, i.amount_micro,
+               coalesce(buy.tariff, r.buy, x.buy) AS buy, i.buy_billed_s, i.cost_micro, h.currency, x.currency AS cost_currency,
+               x.trunk_id, c.ended_at, s.transfer_id AS standing_id, s.paid_micro AS paid_before_micro,
+               s.cost_micro AS cost_before_micro, greatest(i.amount_micro - s.amount_micro, 0) AS more_micro,
+               greatest(s.paid_micro - i.amount_micro, 0) AS less_micro,
+               CASE a.funding WHEN 'prepaid' THEN a.balance_micro - a.held_micro END AS spare_micro,
+               CASE WHEN EXISTS (SELECT 1 FROM rerating o WHERE o.call_id = i.call_id AND o.revision = i.revision) THEN 'moved'
+                    WHEN a.state = 'closed' THEN 'account_closed'
+                    WHEN EXISTS (SELECT 1 FROM transfer t WHERE t.kind = 'reversal' AND t.reverses = s.transfer_id)
+                      OR EXISTS (SELECT 1 FROM transfer t WHERE t.kind = 'refund' AND t.reverses = s.transfer_id
+                                    AND NOT EXISTS (SELECT 1 FROM transfer u WHERE u.kind = 'reversal' AND u.reverses = t.transfer_id))
+                    THEN 'taken_back' END AS skipped
+          FROM unnest(batch) i JOIN call c USING (call_id) JOIN charge h USING (call_id) JOIN account a ON a.account_id = i.account_id
+          LEFT JOIN attempt x ON x.call_id = i.call_id AND x.outcome = 'answered'
+          LEFT JOIN rerating r ON r.call_id = i.call_id AND r.revision = i.revision - 1
+          LEFT JOIN rerate_tariff sell ON sell.run_id = p_run_id AND sell.tariff_no = i.sell_no
+          LEFT JOIN rerate_tariff buy ON buy.run_id = p_run_id AND buy.tariff_no = i.buy_no
+         CROSS JOIN LATERAL (SELECT CASE WHEN i.revision = 1 THEN i.call_id ELSE r.rebooking_id END AS transfer_id,
+               coalesce(r.amount_micro, h.amount_micro) AS amount_micro, coalesce(r.cost_micro, x.cost_micro, 0) AS cost_micro,
+               coalesce(r.amount_micro - r.written_off_micro, h.amount_micro - h.written_off_micro) AS paid_micro) s
+    ), paid AS MATERIALIZED (
+        SELECT d.*,
+               least(d.amount_micro, d.paid_before_micro + CASE WHEN d.spare_micro IS NULL THEN d.more_micro
+                    ELSE least(d.more_micro, greatest(d.spare_micro + sum(d.less_micro) OVER batch
+                                                      - coalesce(sum(d.more_micro) OVER earlier, 0), 0)) END)::bigint AS paid_micro,
+               CASE WHEN d.paid_before_micro > 0 OR d.cost_before_micro > 0 THEN uuidv7() END AS reversal_id,
+               CASE WHEN d.ended_at >= closed IS NOT FALSE THEN d.ended_at
+                    WHEN run.into_open THEN clock_timestamp() ELSE booking_at_v1(d.ended_at) END AS value_at
+          FROM due d WHERE d.skipped IS NULL
+        WINDOW batch AS (PARTITION BY d.account_id),
+               earlier AS (PARTITION BY d.account_id ORDER BY d.call_id ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING)
+    ), ours AS MATERIALIZED (
+        SELECT u.currency, system_account_v1('revenue', u.currency) AS revenue_id, system_account_v1('cost', u.currency) AS cost_id
+          FROM (SELECT p.currency FROM paid p UNION SELECT p.cost_currency FROM paid p WHERE p.cost_currency IS NOT NULL) u
+    ), booking AS MATERIALIZED (
+        SELECT p.*, CASE WHEN p.paid_micro > 0 OR p.cost_micro > 0 THEN uuidv7() END AS rebooking_id,
+               coalesce((SELECT e.account_id FROM entry e JOIN account a USING (account_id)
+                          WHERE e.transfer_id = p.standing_id AND a.kind = 'carrier' LIMIT 1), t.account_id) AS carrier_id
+          FROM paid p LEFT JOIN trunk t USING (trunk_id)
+    ), new_transfer AS (
+        INSERT INTO transfer (transfer_id, kind, idempotency_key, note, author, reverses, value_at)
+        SELECT b.reversal_id, 'reversal', format('rerate:%s:%s:reversal', p_run_id, b.call_id), run.reason, run.author, b.standing_id,
+               b.value_at FROM booking b WHERE b.reversal_id IS NOT NULL
+        UNION ALL
+        SELECT b.rebooking_id, 'rebooking', format('rerate:%s:%s', p_run_id, b.call_id), run.reason, run.author, NULL, b.value_at
+          FROM booking b WHERE b.rebooking_id IS NOT NULL
+    ), new_entry AS (
+        INSERT INTO entry (transfer_id, entry_no, account_id, amount_micro, currency)
+        SELECT b.reversal_id, e.entry_no, e.account_id, -e.amount_micro, e.currency
+          FROM booking b JOIN entry e ON e.transfer_id = b.standing_id WHERE b.reversal_id IS NOT NULL
+        UNION ALL
+        SELECT b.rebooking_id, e.entry_no, e.account_id, e.amount_micro, e.currency
+          FROM booking b JOIN ours s USING (currency) LEFT JOIN ours c ON c.currency = b.cost_currency
+         CROSS JOIN LATERAL (VALUES
+            (1::smallint, b.account_id, -b.paid_micro, b.currency), (2::smallint, s.revenue_id, b.paid_micro, b.currency),
+            (3::smallint, c.cost_id, -b.cost_micro, b.cost_currency), (4::smallint, b.carrier_id, b.cost_micro, b.cost_currency)
+         ) AS e (entry_no, account_id, amount_micro, currency)
+         WHERE b.rebooking_id IS NOT NULL AND e.amount_micro <> 0
+    ), new_balance AS (
+        UPDATE account a SET balance_micro = a.balance_micro - s.more_micro
+          FROM (SELECT b.account_id, sum(b.paid_micro - b.paid_before_micro)::bigint AS more_micro FROM booking b GROUP BY b.account_id) s
+         WHERE a.account_id = s.account_id AND s.more_micro <> 0
+    ), new_revision AS (
+        INSERT INTO rerating (call_id, revision, run_id, sell, billed_s, amount_micro, written_off_micro, buy, buy_billed_s, cost_micro,
+                              reversal_id, rebooking_id)
+        SELECT b.call_id, b.revision, p_run_id, b.sell, b.billed_s, b.amount_micro, b.amount_micro - b.paid_micro, b.buy,
+               b.buy_billed_s, b.cost_micro, b.reversal_id, b.rebooking_id FROM booking b
+    )
+    SELECT count(*) FILTER (WHERE d.skipped IS NULL), array_agg(d.call_id) FILTER (WHERE d.skipped IS NOT NULL),
+           array_agg(d.skipped) FILTER (WHERE d.skipped IS NOT NULL)
+      INTO booked, left_out, reasons FROM due d;
+    not_booked := coalesce(cardinality(left_out), 0);
+    UPDATE rerate_item i SET skipped = o.reason FROM unnest(left_out, reasons) o (call_id, reason)
+     WHERE i.run_id = p_run_id AND i.call_id = o.call_id;
+    UPDATE rerate_run r SET booked_to = batch[cardinality(batch)].call_id WHERE r.run_id = p_run_id;
 END $$;

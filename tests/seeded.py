@@ -7,9 +7,9 @@ To the United Kingdom there are a connect fee, a minimum and increments of 60/6.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from itertools import count
 from time import time_ns
@@ -30,13 +30,16 @@ from bridge.calls.store import Caller, CallStore, Session, SwitchCall, Written
 from bridge.config import Calls, Database
 from bridge.database import connection, open_pool, transaction
 from bridge.ledger.store import top_up
+from bridge.rating.store.allowances import Usage, buy, report_usage
 from bridge.sandbox.seed import (
     APP,
     CURRENCY,
+    SeedBundle,
     SeedRate,
     SeedSubscriber,
     SeedTrunk,
     seed_app,
+    seed_bundle,
     seed_plan,
     seed_subscriber,
     seed_trunk,
@@ -74,6 +77,7 @@ class Seeded:
     app_id: str
     plan_id: str
     rules: Calls = field(default_factory=lambda: Calls(slice_s=10, slice_lead_s=1, lease_grace_s=60))
+    begin_at: datetime = field(default_factory=lambda: datetime.now(UTC))
     _serial: count[int] = field(default_factory=lambda: count(0))
 
     def __post_init__(self) -> None:
@@ -88,7 +92,7 @@ class Seeded:
     async def reload(self) -> None:
         """A new book, after the decks or the trunks were changed."""
         async with connection(self.pool) as conn:
-            self.book = await load_book(conn, datetime.now(UTC))
+            self.book = await load_book(conn, datetime.now(UTC), self.book)
 
     async def subscriber(self, balance_micro: int = 0, **more: Any) -> Who:
         """Somebody new, with a number from the range reserved for fiction."""
@@ -103,12 +107,12 @@ class Seeded:
         name = f"{time_ns()}.{next(self._serial)}"
         return SwitchCall(APP, who.a_number, dialled, f"PJSIP/{APP}-{name}", name, f"{name}@seeded")
 
-    async def call(self, who: Who, dialled: str = GERMANY) -> Refuse | Admitted:
+    async def call(self, who: Who, dialled: str = GERMANY, at: datetime | None = None) -> Refuse | Admitted:
         """Admission as the switch asks for it."""
-        return await self.admissions.admit(self.asked(who, dialled), self.book)
+        return await self.admissions.admit(self.asked(who, dialled), self.book, at or datetime.now(UTC))
 
-    async def admitted(self, who: Who, dialled: str = GERMANY) -> Admitted:
-        verdict = await self.call(who, dialled)
+    async def admitted(self, who: Who, dialled: str = GERMANY, at: datetime | None = None) -> Admitted:
+        verdict = await self.call(who, dialled, at)
         assert isinstance(verdict, Admitted), verdict
         return verdict
 
@@ -119,7 +123,7 @@ class Seeded:
             return await self.write_on(session, caller, who, hold_micro, trunk_cap=trunk_cap)
 
     async def caller(self, session: Session, who: Who) -> Caller:
-        found = await session.caller(APP, who.a_number)
+        found = await session.caller(APP, who.a_number, GERMANY, datetime.now(UTC))
         assert found is not None
         return found
 
@@ -138,11 +142,12 @@ class Seeded:
             True,
             0,
         )
-        wanted = decide(rich, parse_dialled(GERMANY, home="DE"), self.book, {}, self.rules)
+        now = datetime.now(UTC)
+        wanted = decide(rich, parse_dialled(GERMANY, home="DE"), self.book, {}, self.rules, now)
         assert isinstance(wanted, Admission)
         return await session.admit(
             self.asked(who), caller, who.a_number, GERMANY, wanted.sell, wanted.routes,
-            trunk_cap=trunk_cap, hold_micro=hold_micro, limit_ms=wanted.limit_ms, lease_s=600,
+            trunk_cap=trunk_cap, reserved=replace(wanted.reserved, hold_micro=hold_micro), lease_s=600, at=now,
         )  # fmt: skip
 
     async def answer(self, *call_ids: UUID, at: datetime | None = None) -> None:
@@ -166,6 +171,40 @@ class Seeded:
     async def top_up(self, who: Who, amount_micro: int, key: str) -> str:
         async with transaction(self.pool) as conn:
             return await top_up(conn, who.account_id, amount_micro, CURRENCY, key=key)
+
+    async def sell(self, bundles: Iterable[SeedBundle]) -> None:
+        """Put bundles up for sale, those that are not yet."""
+        async with transaction(self.pool) as conn:
+            for bundle in bundles:
+                if await conn.fetchval("SELECT 1 FROM bundle WHERE name = $1", bundle.name) is None:
+                    await seed_bundle(conn, bundle)
+
+    async def buy(self, who: Who, bundle: SeedBundle, at: datetime | None = None) -> UUID:
+        """Put a bundle up for sale, if nobody has yet, and buy it."""
+        await self.sell([bundle])
+        async with transaction(self.pool) as conn:
+            key = f"bundle {next(self._serial)}"
+            return await buy(
+                conn, who.account_id, bundle.name, key=key, author="test", at=at or self.begin_at
+            )
+
+    async def units(self, allowance_id: UUID) -> tuple[int, int]:
+        """Used and held units."""
+        row = await self.row(
+            "SELECT used_units, held_units FROM allowance WHERE allowance_id = $1", allowance_id
+        )
+        return row["used_units"], row["held_units"]
+
+    async def usage(
+        self, who: Who, service: str, quantity: int, key: str, at: datetime | None = None
+    ) -> Usage:
+        async with transaction(self.pool) as conn:
+            subscriber_id = await conn.fetchval(
+                "SELECT subscriber_id FROM subscriber WHERE account_id = $1", who.account_id
+            )
+            return await report_usage(
+                conn, subscriber_id, service, quantity, key=key, at=at or datetime.now(UTC)
+            )
 
     async def account(self, who: Who) -> asyncpg.Record:
         return await self.row("SELECT * FROM account WHERE account_id = $1", who.account_id)

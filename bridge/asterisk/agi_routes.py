@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Final
 
 import structlog
@@ -65,7 +66,7 @@ class AgiRoutes:
         )
         seen = log.bind(sip_call_id=asked.sip_call_id, a=mask(asked.caller), b=mask(asked.dialled))
         try:
-            verdict = await self._admissions.admit(asked, self._book())
+            verdict = await self._admissions.admit(asked, self._book(), datetime.now(UTC))
         except StoreUnavailable as error:
             seen.error("call refused", reason="unavailable", error=str(error))
             return stop(UNAVAILABLE.cause).text()

@@ -28,8 +28,9 @@ from bridge.calls.extend import Extended, Extensions
 from bridge.calls.snapshot import SnapshotWriter
 from bridge.calls.store import CallStore
 from bridge.config import Settings
-from bridge.database import connection, store_errors
+from bridge.database import connection, store_errors, transaction
 from bridge.errors import BridgeError, ChannelGone, InvariantBroken, StoreError, SwitchUnavailable
+from bridge.rating.store.allowances import renew_due
 
 # Longer, and the batch it makes keeps callers waiting; shorter, and each costs its round trips.
 JOURNAL_S: Final = 0.1
@@ -37,6 +38,7 @@ WITNESS_S: Final = 1.0
 EXTEND_S: Final = 0.25
 HEARTBEAT_S: Final = 1.0
 RESYNC_S: Final = 5.0
+RENEW_S: Final = 1.0
 HOUSEKEEPING_S: Final = 3600.0
 OWN_S: Final = 1.0
 
@@ -130,6 +132,7 @@ class Keeper:
                 tasks.create_task(self._every(HEARTBEAT_S, self._heartbeat))
                 tasks.create_task(self._every(RESYNC_S, self._compare))
                 tasks.create_task(self._every(self._settings.failsafe.refresh_s, self._write_snapshot))
+                tasks.create_task(self._every(RENEW_S, self._renew))
                 tasks.create_task(self._every(HOUSEKEEPING_S, self._housekeeping))
         finally:
             self._journal.close()
@@ -169,7 +172,7 @@ class Keeper:
     async def _extend(self) -> None:
         await self._backlog_read.wait()  # a call that ended while nobody listened needs no more money
         async with self._cutting:
-            for extended in await self._extensions.due():
+            for extended in await self._extensions.due(datetime.now(UTC)):
                 self._cuts[extended.call_id] = extended
             await self._move_cuts()
 
@@ -225,8 +228,7 @@ class Keeper:
 
     async def _write_snapshot(self) -> None:
         """What the failsafe may decide on when no bridge answers."""
-        async with connection(self._pool) as conn:
-            snapshot = await self._snapshot.collect(conn, self._book(), time())
+        snapshot = await self._snapshot.collect(self._pool, self._book(), time())
         try:
             await self._snapshot.put(snapshot)
         except OSError as error:
@@ -238,6 +240,12 @@ class Keeper:
                 conn, switch_id=self._store.switch_id
             )
             return seen
+
+    async def _renew(self) -> None:
+        """Allowances that end, and those that waited for money which has come. Any keeper may do it; each once."""
+        async with transaction(self._pool) as conn:
+            for ended, following in (await renew_due(conn, datetime.now(UTC))).items():
+                log.info("allowance renewed", allowance=str(ended), by=str(following))
 
     async def _housekeeping(self) -> None:
         if made := await self._store.ensure_partitions():

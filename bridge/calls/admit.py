@@ -6,8 +6,9 @@ decided: two round trips to the database, the second being the one atomic statem
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Final
 
 from bridge.calls.book import Book
@@ -15,9 +16,9 @@ from bridge.calls.frozen import Frozen
 from bridge.calls.store import Caller, CallStore, SwitchCall
 from bridge.config import Calls
 from bridge.errors import StoreUnavailable
-from bridge.rating.charge import affordable_ms, charge
+from bridge.rating.reserve import Reservation, reserve
 from bridge.rating.tariff import Tariff
-from bridge.routing.plan import RoutePlan, plan
+from bridge.routing.plan import RoutePlan
 from bridge.telephony.cause import Refuse, RefuseReason, refuse
 from bridge.telephony.number import Number, barred, parse_caller, parse_dialled
 
@@ -27,13 +28,12 @@ RACES_MAX: Final = 4
 
 @dataclass(frozen=True, slots=True)
 class Admission:
-    """A call that may be made. limit_ms: talk time the hold pays for."""
+    """A call that may be made, and what is to be set aside for it."""
 
     b_number: Number
     sell: Tariff
     routes: RoutePlan
-    hold_micro: int
-    limit_ms: int
+    reserved: Reservation
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +46,18 @@ class Admitted:
 
 
 def decide(
-    caller: Caller | None, number: Number | Refuse, book: Book, live: Mapping[str, int], rules: Calls
+    caller: Caller | None,
+    number: Number | Refuse,
+    book: Book,
+    live: Mapping[str, int],
+    rules: Calls,
+    at: datetime,
+    origins: Sequence[str] = (),
 ) -> Refuse | Admission:
     """In this order: number, account state, rollout, barred ranges, concurrency, balance, route plan.
 
-    live   calls now on each trunk that has a capacity, by trunk_id
+    live     calls now on each trunk that has a capacity, by trunk_id
+    origins  the origin sets of the caller's number as received, the most specific first
     """
     if isinstance(number, Refuse) and number.reason is RefuseReason.invalid_number:
         return number
@@ -67,27 +74,33 @@ def decide(
     if caller.call_cap is not None and caller.live >= caller.call_cap:
         return refuse(RefuseReason.too_many_calls, f"{caller.live} of {caller.call_cap}")
     subscribed = book.plans[caller.plan_id]
-    sell = subscribed.deck.tariff(number.digits)
+    sell = subscribed.sell(number.digits, zone=caller.zone, on_net=caller.on_net, origins=origins)
     if sell is None or sell.currency != caller.currency:
         return refuse(RefuseReason.no_rate)
-    if sell.rate.blocked:
-        return refuse(RefuseReason.barred_destination, f"prefix {sell.rate.prefix}")
-    limit_ms = affordable_ms(sell, caller.available_micro, cap_ms=rules.slice_s * 1000)
-    if limit_ms <= 0:
+    rate = sell.at(at).rate
+    if rate.blocked:
+        return refuse(RefuseReason.barred_destination, f"prefix {rate.prefix}")
+    reserved = reserve(
+        sell, caller.allowances, number.digits, caller.available_micro, cap_ms=rules.slice_s * 1000, at=at
+    )
+    # Without units or money a call may not begin, though its first seconds were free.
+    if reserved.limit_ms <= (0 if reserved.burns else rate.grace_s * 1000):
         return refuse(RefuseReason.no_credit)
-    routes = plan(
+    routes = book.router.plan(
         number,
         sell,
-        book.trunks,
         live,
         margin_floor_micro=subscribed.margin_floor_micro,
         limit=rules.attempts_max,
+        origins=origins,
+        at=at,
+        zero_rated=bool(sell.zero_rated),
     )
     if not routes.routes:
         return refuse(
             RefuseReason.no_route, "; ".join(f"{left.name}: {left.why}" for left in routes.left_out)
         )
-    return Admission(number, sell, routes, charge(sell, limit_ms).amount_micro, limit_ms)
+    return Admission(number, sell.frozen(at), routes.frozen(at), reserved)
 
 
 class Admissions:
@@ -96,7 +109,7 @@ class Admissions:
     def __init__(self, store: CallStore, rules: Calls) -> None:
         self._store, self._rules = store, rules
 
-    async def admit(self, asked: SwitchCall, book: Book) -> Refuse | Admitted:
+    async def admit(self, asked: SwitchCall, book: Book, at: datetime) -> Refuse | Admitted:
         """Decide and write. A refusal is written, too.
 
         raises  StoreUnavailable: nothing was admitted, or its effect is unknown and expires by its lease
@@ -105,14 +118,16 @@ class Admissions:
         presented = parse_caller(asked.caller, home=rules.home_region)
         number = parse_dialled(asked.dialled, home=rules.home_region)
         async with self._store.session() as session:
+            b_number = number.e164 if isinstance(number, Number) else None
+            on_net = b_number if book.on_net else None
             caller = None
             if isinstance(presented, Number):
-                caller = await session.caller(asked.app, presented.e164)
+                caller = await session.caller(asked.app, presented.e164, on_net, at)
+            origins = book.origins.of(presented.digits) if isinstance(presented, Number) else ()
             live = await session.trunks_live() if book.capped else {}
             for _ in range(RACES_MAX):
-                verdict = decide(caller, number, book, live, rules)
+                verdict = decide(caller, number, book, live, rules, at, origins)
                 if isinstance(verdict, Refuse):
-                    b_number = number.e164 if isinstance(number, Number) else None
                     await session.refuse(asked, caller, b_number, verdict)
                     return verdict
                 assert caller is not None and isinstance(presented, Number)
@@ -125,9 +140,9 @@ class Admissions:
                     verdict.sell,
                     verdict.routes,
                     trunk_cap=trunk.capacity,
-                    hold_micro=verdict.hold_micro,
-                    limit_ms=verdict.limit_ms,
+                    reserved=verdict.reserved,
                     lease_s=self._lease_s(verdict),
+                    at=at,
                 )
                 match written.status:
                     case "ok":
@@ -137,12 +152,15 @@ class Admissions:
                             verdict.routes.routes,
                             verdict.b_number.e164,
                             asked.sip_call_id,
+                            bool(verdict.reserved.burns),
                         )
-                        return Admitted(frozen, verdict.limit_ms, presented.e164)
+                        return Admitted(frozen, verdict.reserved.limit_ms, presented.e164)
                     case "no_credit":
                         caller = replace(caller, available_micro=written.available_micro)
                     case "too_many_calls":
                         caller = replace(caller, live=caller.call_cap or 0)
+                    case "units_gone":
+                        caller = await session.caller(asked.app, presented.e164, on_net, at)
                     case "trunk_full":
                         live = {**live, trunk.trunk_id: trunk.capacity or 0}
             raise StoreUnavailable(f"other calls of the account came first {RACES_MAX} times")
@@ -150,4 +168,4 @@ class Admissions:
     def _lease_s(self, admission: Admission) -> int:
         """Ringing on every route, then the whole hold, then some grace: later than any such call can end."""
         ring_s = sum(route.ring_s for route in admission.routes.routes)
-        return ring_s + admission.limit_ms // 1000 + self._rules.lease_grace_s
+        return ring_s + admission.reserved.limit_ms // 1000 + self._rules.lease_grace_s

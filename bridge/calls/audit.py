@@ -10,10 +10,13 @@ from typing import Any, Final
 from uuid import UUID
 
 from bridge import queries
+from bridge.calls.rerate_audit import audit_reratings
 from bridge.database import Connection
 from bridge.errors import DeckError
 from bridge.queries import Query
+from bridge.rating.allowance import Burn
 from bridge.rating.charge import charge
+from bridge.rating.reserve import cover
 from bridge.rating.tariff import Tariff
 
 # Of an invariant broken this often, the rest is not listed: what is found fits into memory, too.
@@ -31,6 +34,11 @@ _ASKED: Final[Mapping[str, Query]] = {
     "live_calls_have_a_lease": queries.ledger.audit_expired,
     "reversals_are_exact_and_single": queries.ledger.audit_reversals,
     "refunds_do_not_exceed": queries.ledger.audit_refunds,
+    "reratings_are_booked": queries.rerating.audit_rerate_booking,
+    "units_equal_their_burns": queries.allowance.audit_units,
+    "units_are_held_for_live_calls_only": queries.allowance.audit_burns,
+    "bundles_are_paid_once": queries.allowance.audit_purchases,
+    "usage_is_booked_as_rated": queries.allowance.audit_usage,
 }
 
 
@@ -44,24 +52,44 @@ async def audit(conn: Connection) -> dict[str, list[dict[str, Any]]]:
         found = {name: await _first(query.stream(conn)) for name, query in _ASKED.items()}
         found["charges_follow_from_frozen_rates"] = await _first(_charges(conn))
         found["costs_follow_from_frozen_rates"] = await _first(_costs(conn))
+        found["reratings_follow_from_frozen_rates"] = await _first(audit_reratings(conn))
         return found
 
 
-def recompute(frozen: str | None, talk_ms: int | None) -> dict[str, int]:
-    """amount_micro and billed_s by a frozen rate (JSON); empty when that or the talk time is lost or wrong."""
+def recompute(
+    frozen: str | None, talk_ms: int | None, answered_at: datetime | None, covered_s: int = 0
+) -> dict[str, int]:
+    """amount_micro and billed_s by a frozen tariff (JSON); empty when that or the talk time is lost or wrong."""
     if frozen is None or talk_ms is None:
         return {}
     try:
-        again = charge(Tariff.from_json(json.loads(frozen)), talk_ms)
-    except (DeckError, TypeError, ValueError):
+        again = charge(
+            Tariff.from_json(json.loads(frozen)), talk_ms, answered_at=answered_at, covered_s=covered_s
+        )
+    except (DeckError, ValueError):
         return {}
     return {"amount_micro": again.amount_micro, "billed_s": again.billed_s}
 
 
+def burnt_again(frozen: str | None, talk_ms: int | None, burns: str | None) -> tuple[int, list[int]]:
+    """Seconds that units pay for, and the units used of each burn, from what was held: [_, _, per, held, used]."""
+    if frozen is None or talk_ms is None or burns is None:
+        return 0, []
+    held = [Burn(*one) for *one, _ in json.loads(burns)]
+    try:
+        covered_s, used = cover(Tariff.from_json(json.loads(frozen)), held, talk_ms)
+    except (DeckError, ValueError):
+        return 0, []
+    return covered_s, list(used)
+
+
 async def _charges(conn: Connection) -> AsyncIterator[dict[str, Any]]:
     async for row in queries.ledger.audit_charges.stream(conn):
+        used = [one[-1] for one in json.loads(row["burns"])] if row["burns"] else []
         kept = {"amount_micro": row["amount_micro"], "billed_s": row["billed_s"]}
-        again = recompute(row["sell"], row["talk_ms"])
+        again = recompute(row["sell"], row["talk_ms"], row["answered_at"], row["covered_s"])
+        if burnt_again(row["sell"], row["talk_ms"], row["burns"]) != (row["covered_s"], used):
+            yield {"call_id": row["call_id"], "covered_s": row["covered_s"], "used_units": used}
         if again != kept:
             yield {"call_id": row["call_id"], **kept, "recomputed": again}
 
@@ -69,7 +97,7 @@ async def _charges(conn: Connection) -> AsyncIterator[dict[str, Any]]:
 async def _costs(conn: Connection) -> AsyncIterator[dict[str, Any]]:
     async for row in queries.ledger.audit_costs.stream(conn):
         kept = {"amount_micro": row["cost_micro"], "billed_s": row["billed_s"]}
-        again = recompute(row["buy"], row["talk_ms"])
+        again = recompute(row["buy"], row["talk_ms"], row["answered_at"])
         if again != kept:
             yield {"call_id": row["call_id"], "attempt_no": row["attempt_no"], **kept, "recomputed": again}
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from datetime import datetime
+from dataclasses import InitVar, dataclass, field
+from datetime import UTC, datetime, time, timedelta
 
-from bridge import queries
 from bridge.database import Connection
-from bridge.ledger.store import system_account
-from bridge.rating.store import Plan, load_decks, load_plans
+from bridge.ledger.store import load_fx, system_account
+from bridge.rating.origin import Origins
+from bridge.rating.plan import Plan
+from bridge.rating.store import NO_DECKS, Decks, load_decks, load_origin_sets, load_plans
+from bridge.routing.plan import Exchange
+from bridge.routing.router import Router
 from bridge.routing.store import TrunkPeer, load_trunks
 from bridge.routing.trunk import Trunk
 
@@ -20,6 +24,11 @@ class Book:
 
     revenue, cost    our own accounts, by currency
     changes_at       when a rate comes into force or leaves it next; the book is stale from then on
+    origins          groups of callers that carriers price apart
+    fx               rates of exchange of the day, for carriers that charge in another currency
+    before           the book that this one replaces: its router goes on where trunks, decks and fx are the same
+
+    Making one takes long where there are many rates, unless it goes on so.
     """
 
     plans: Mapping[str, Plan]
@@ -27,27 +36,53 @@ class Book:
     revenue: Mapping[str, str]
     cost: Mapping[str, str]
     changes_at: datetime | None
+    origins: Origins = field(default_factory=lambda: Origins({}))
+    fx: Exchange = field(default_factory=dict)
+    decks: Decks = field(default_factory=lambda: NO_DECKS)
+    before: InitVar[Book | None] = None
+    router: Router = field(init=False)
     trunks: tuple[Trunk, ...] = field(init=False)
     capped: bool = field(init=False)  # some trunk has a capacity, so that live calls must be counted
+    on_net: bool = field(
+        init=False
+    )  # some plan has free calls within the app, so that the callee is looked up
 
-    def __post_init__(self) -> None:
+    def __post_init__(self, before: Book | None) -> None:
         trunks = tuple(peer.trunk for peer in self.peers.values())
         object.__setattr__(self, "trunks", trunks)
+        router = before.router.renewed(trunks, self.fx) if before else Router(trunks, self.fx)
+        object.__setattr__(self, "router", router)
         object.__setattr__(self, "capped", any(trunk.capacity is not None for trunk in trunks))
+        object.__setattr__(self, "on_net", any(plan.on_net_free for plan in self.plans.values()))
 
 
-async def load_book(conn: Connection, at: datetime) -> Book:
-    """Read the book as it stands at `at`."""
+def _earliest(changes_at: datetime | None, at: datetime) -> datetime:
+    """When the book must be read again: when a rate changes, or with the day, for its rates of exchange."""
+    tomorrow = datetime.combine(at.astimezone(UTC).date() + timedelta(days=1), time(), UTC)
+    return min(changes_at, tomorrow) if changes_at else tomorrow
+
+
+async def load_book(conn: Connection, at: datetime, known: Book | None = None) -> Book:
+    """Read the book as it stands at `at`. Callers of the same loop are not kept waiting, however big it is.
+
+    known   an older one, of the same database: what has not changed since is taken over, and not read again
+    """
     async with conn.transaction(isolation="repeatable_read"):
-        decks = await load_decks(conn, at)
+        decks = await load_decks(conn, at, known.decks if known else NO_DECKS)
         plans = await load_plans(conn, decks)
         peers = {peer.trunk.trunk_id: peer for peer in await load_trunks(conn, decks)}
-        changes_at = await queries.book.next_change.value(conn, at=at)
+        origins = await asyncio.to_thread(Origins, await load_origin_sets(conn))
+        fx = await load_fx(conn, at.date())
     currencies = {deck.currency for deck in decks.values()}
-    return Book(
+    return await asyncio.to_thread(
+        Book,
         plans=plans,
         peers=peers,
         revenue={unit: await system_account(conn, "revenue", unit) for unit in currencies},
         cost={unit: await system_account(conn, "cost", unit) for unit in currencies},
-        changes_at=changes_at,
+        changes_at=_earliest(decks.changes_at, at),
+        origins=origins,
+        fx=fx,
+        decks=decks,
+        before=known,
     )

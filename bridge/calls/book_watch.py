@@ -36,12 +36,16 @@ class BookWatch:
         return self._book
 
     async def load(self) -> Book:
-        """Read the book now."""
+        """Read the book now: what has changed of it, beside what stays."""
+        before = self._book
         async with connection(self._pool) as conn:
-            self._book = await load_book(conn, datetime.now(UTC))
+            book = self._book = await load_book(conn, datetime.now(UTC), before)
         self.versions += 1
-        log.info("book loaded", trunks=len(self._book.trunks), plans=len(self._book.plans))
-        return self._book
+        log.info("book loaded", trunks=len(book.trunks), plans=len(book.plans))
+        if before is not None and before.router is not book.router:
+            for _ in before.router.forget():
+                await asyncio.sleep(0)
+        return book
 
     async def run(self) -> NoReturn:
         """Follow changes until cancelled. Without a database the last book stays in use."""

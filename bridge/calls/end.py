@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Final
 from uuid import UUID
@@ -19,6 +19,7 @@ from bridge.calls.store import CallStore, compact
 from bridge.calls.token import Orphan, Token
 from bridge.database import Connection
 from bridge.errors import BridgeError
+from bridge.rating.allowance import Burn
 from bridge.routing.plan import RoutePlan, plan
 from bridge.telephony.number import Number
 
@@ -55,6 +56,7 @@ class Endings:
         by_id = {record.call_id: record for record in records}
         missing = [call_id for call_id in by_id if call_id not in self._cache]
         known = await self._store.frozen(missing, conn) if missing else {}
+        burns = await self._burns(conn, by_id, known)
         priced: list[Ended] = []
         sip_call_ids: dict[UUID, str] = {}
         for call_id, record in by_id.items():
@@ -63,7 +65,8 @@ class Endings:
                 continue  # refused, or not ours
             sip_call_ids[call_id] = frozen.sip_call_id
             try:
-                priced.append(price(record, frozen, ledgers(book, frozen, record.attempt_no)))
+                accounts = ledgers(book, frozen, record.attempt_no)
+                priced.append(price(record, frozen, accounts, burns.get(call_id, ())))
             except (BridgeError, KeyError, ValueError) as error:
                 log.error("call cannot be priced", call=str(call_id), error=repr(error))
                 await self._store.disagree(conn, call_id, "not_priced", {"error": repr(error)})
@@ -84,12 +87,31 @@ class Endings:
             )
         return set(done)
 
+    async def _burns(
+        self, conn: Connection, ending: Iterable[UUID], known: Mapping[UUID, Frozen]
+    ) -> dict[UUID, Sequence[Burn]]:
+        """The units that these calls hold. Their accounts stay locked, so that no extension adds to them meanwhile."""
+        bundled = [
+            call_id
+            for call_id in ending
+            if (found := self._cache.get(call_id) or known.get(call_id)) and found.bundled
+        ]
+        if not bundled:
+            return {}
+        await queries.calls.lock_accounts.run(conn, call_ids=list(ending))
+        return await self._store.burns(conn, bundled)
+
     async def adopt(
         self, conn: Connection, token: Token, orphan: Orphan, uniqueid: str, started_at: datetime, book: Book
     ) -> None:
         """Give a call that the failsafe let through its row, rated by today's decks. A repeat changes nothing."""
-        row = await queries.calls.subscriber_plan.one(conn, subscriber_id=orphan.subscriber_id)
-        sell = book.plans[str(row["plan_id"])].deck.tariff(orphan.b_number[1:]) if row else None
+        row = await queries.calls.subscriber_plan.one(
+            conn, subscriber_id=orphan.subscriber_id, b_number=orphan.b_number
+        )
+        sell = None
+        if row is not None:
+            payer = book.plans[str(row["plan_id"])]
+            sell = payer.sell(orphan.b_number[1:], zone=row["zone"], on_net=row["on_net"])
         peer = next((peer for peer in book.peers.values() if peer.trunk.name == orphan.trunk), None)
         if sell is None or peer is None:
             log.error("failsafe call cannot be rated", call=str(token.call_id))

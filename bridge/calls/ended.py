@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 from bridge.calls.frozen import Frozen
+from bridge.rating.allowance import Burn
 from bridge.rating.charge import charge
+from bridge.rating.reserve import cover
 from bridge.telephony.cause import Fault, classify
 
 
@@ -73,6 +76,8 @@ class Ended:
     buy: str
     carrier_id: str
     cost_id: str
+    covered_s: int
+    used_units: tuple[int, ...]
 
     def row(self) -> tuple[Any, ...]:
         return tuple(getattr(self, name) for name in self.__slots__)
@@ -83,17 +88,20 @@ def talk_ms(answered_us: int, ended_us: int) -> int:
     return max(ended_us - answered_us, 0) // 1000 if answered_us else 0
 
 
-def price(record: EndRecord, frozen: Frozen, ledgers: Ledgers) -> Ended:
-    """Charge and cost of a finished call from its frozen rates.
+def price(record: EndRecord, frozen: Frozen, ledgers: Ledgers, burns: Sequence[Burn] = ()) -> Ended:
+    """Charge and cost of a finished call from its frozen tariffs.
 
+    burns   the units it holds, in the order in which they pay
     An answered call of no measurable length was answered all the same: it is billed as one millisecond.
     """
     answered = record.answered_us > 0
     talk = max(talk_ms(record.answered_us, record.ended_us), 1) if answered else 0
     outcome = classify("ANSWER" if answered else record.dialstatus, record.q850_cause, None)
     route = frozen.route(record.attempt_no) if record.attempt_no is not None else None
-    sold = charge(frozen.sell, talk)
-    bought = charge(route.buy, talk) if route is not None else None
+    answered_at = instant(record.answered_us) if answered else None
+    bundled_s, used = cover(frozen.sell, burns, talk)
+    sold = charge(frozen.sell, talk, answered_at=answered_at, covered_s=bundled_s)
+    bought = charge(route.buy, talk, answered_at=answered_at) if route is not None else None
     if answered:
         state = "answered"
     else:
@@ -101,7 +109,7 @@ def price(record: EndRecord, frozen: Frozen, ledgers: Ledgers) -> Ended:
     return Ended(
         call_id=record.call_id,
         state=state,
-        answered_at=instant(record.answered_us) if answered else None,
+        answered_at=answered_at,
         ended_at=instant(record.ended_us),
         talk_ms=talk,
         q850_cause=record.q850_cause,
@@ -123,6 +131,8 @@ def price(record: EndRecord, frozen: Frozen, ledgers: Ledgers) -> Ended:
         buy=json.dumps(route.buy.to_json(), separators=(",", ":")) if route else "{}",
         carrier_id=ledgers.carrier_id,
         cost_id=ledgers.cost_id,
+        covered_s=bundled_s,
+        used_units=used,
     )
 
 

@@ -21,13 +21,16 @@ class Frozen:
     routes: tuple[Route, ...]
     b_number: str
     sip_call_id: str = ""  # for the logs
+    bundled: bool = False  # it holds units of allowances, too
 
     def route(self, attempt_no: int) -> Route | None:
         """The route of an attempt, or None past the last."""
         return self.routes[attempt_no - 1] if 0 < attempt_no <= len(self.routes) else None
 
 
-def thaw(call_id: UUID, sell: str, routes: str, b_number: str, sip_call_id: str = "") -> Frozen:
+def thaw(
+    call_id: UUID, sell: str, routes: str, b_number: str, sip_call_id: str = "", *, bundled: bool = False
+) -> Frozen:
     """From the call's row."""
     kept: Mapping[str, Any] = json.loads(routes)
     return Frozen(
@@ -36,4 +39,5 @@ def thaw(call_id: UUID, sell: str, routes: str, b_number: str, sip_call_id: str 
         tuple(map(Route.from_json, kept["routes"])),
         b_number,
         sip_call_id,
+        bundled,
     )

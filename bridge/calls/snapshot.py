@@ -10,26 +10,30 @@ import hashlib
 import hmac
 import json
 import os
-from collections.abc import Container, Iterable, Mapping, Sequence, Set
+from collections.abc import AsyncIterator, Container, Mapping, Set
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from time import sleep
+from typing import TYPE_CHECKING, Any, Final
 
 from bridge.errors import ConfigError
 from bridge.telephony.number import Number
 
 if TYPE_CHECKING:
+    from asyncpg import Pool
+
     from bridge.calls.book import Book
     from bridge.config import Settings
-    from bridge.database import Connection
-    from bridge.rating.store import Plan
+    from bridge.rating.plan import Plan
+    from bridge.rating.prefixes import Prefixes
     from bridge.routing.router import Router
-    from bridge.routing.trunk import Trunk
 
 KEY_BYTES: Final = 32
 CLOCK_S_MAX: Final = 60  # so far a clock may have been set back since the snapshot was made
 _E164_DIGITS_MIN: Final = 5
+_SLICE: Final = 1000
 _MODE: Final = 0o640  # the bridge writes; Asterisk's user reads as a member of the folder's group
 
 Routes = dict[str, str | None]
@@ -78,8 +82,8 @@ def longest(prefixes: Container[str], digits: str) -> str:
 
 def seal(snapshot: Snapshot, key: bytes) -> bytes:
     """The file's content."""
-    content = {field.name: getattr(snapshot, field.name) for field in fields(snapshot)}
-    body = json.dumps(content, separators=(",", ":")).encode()
+    members = (f'"{field.name}":{_written(getattr(snapshot, field.name))}' for field in fields(snapshot))
+    body = ("{" + ",".join(members) + "}").encode()
     return _signature(body, key) + b"\n" + body
 
 
@@ -141,21 +145,22 @@ def write(path: Path, content: bytes) -> None:
         part.unlink(missing_ok=True)
 
 
-def best_routes(subscribed: Plan, trunks: Sequence[Trunk], prefixes: Iterable[str], at: datetime) -> Routes:
-    """The first route of `routing.plan`, for every number there is, while no trunk is full.
+def best_routes(subscribed: Plan, router: Router, at: datetime) -> Routes:
+    """The router's first route for every number there is, while no trunk is full.
 
-    A caller is of no origin set here.
+    Numbers with the same longest prefix, of all that the plan's deck, the trunks' decks and their bands' decks
+    have, get the same rate from each: so one of them stands for all. A caller is of no origin set here, at home,
+    and nothing is zero-rated.
 
-    prefixes  all of the plan's deck and the trunks' decks; more do no harm. Numbers with the same longest one
-              get the same rate from every deck, so one of them stands for all
-    at        decides which bands count
+    at   decides which bands count
     """
-    from bridge.routing.router import Router  # noqa: PLC0415 - slow to load, see above
+    from bridge.rating.prefixes import Prefixes, decode, union  # noqa: PLC0415 - slow to load, see above
 
-    known = frozenset(prefixes)
-    router = Router(trunks)
+    deck = subscribed.deck
+    known = Prefixes(union([router.keys, deck.keys, *(other.keys for _, other in deck.bands)]))
     table: Routes = {}
-    for prefix in sorted(known):  # each before those that begin with it
+    for prefix in map(decode, known.keys):  # each before those that begin with it
+        sleep(0)  # whatever waits for the interpreter goes first
         number = _number_of(prefix, known)
         if number is None:
             continue
@@ -166,7 +171,12 @@ def best_routes(subscribed: Plan, trunks: Sequence[Trunk], prefixes: Iterable[st
 
 
 class SnapshotWriter:
-    """Keeps the snapshot of one switch fresh. Routes are worked out only when the book has changed.
+    """Keeps the snapshot of one switch fresh. Subscribers are read each time; a plan's routes are worked out when its
+    deck, its margin floor, a trunk or a trunk's deck has changed, and each day where a carrier has another currency.
+
+    Limits: bands count as they stood when the routes were worked out. With 50 trunks of 100 000 rates that takes
+    minutes for each plan, in a thread, during which the last snapshot stands. And the failsafe reads the whole file
+    for each call: it is made for some ten plans, not for a thousand.
 
     raises   ConfigError: there is no key to sign with
     """
@@ -174,8 +184,7 @@ class SnapshotWriter:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._key = read_key(settings.failsafe.key_file)
-        self._book: Book | None = None
-        self._routes: dict[str, Routes] = {}
+        self._routes: dict[str, tuple[object, Routes]] = {}  # by plan, with what they were worked out from
 
     async def put(self, snapshot: Snapshot) -> None:
         """Write what the failsafe may decide on from now on.
@@ -187,13 +196,11 @@ class SnapshotWriter:
         content = await asyncio.to_thread(seal, snapshot, self._key)
         await asyncio.to_thread(write, self._settings.failsafe.snapshot, content)
 
-    async def collect(self, conn: Connection, book: Book, now: float) -> Snapshot:
+    async def collect(self, pool: Pool, book: Book, now: float) -> Snapshot:
         """Read the subscribers and put what the book says beside them."""
-        from bridge import queries  # noqa: PLC0415 - slow to load, see above
-
         subscribers: dict[str, dict[str, list[str]]] = {}
         plan_ids: set[str] = set()
-        for row in await queries.failsafe.subscribers.all(conn):
+        async for row in _subscribers(pool):
             plan_id = str(row["plan_id"])
             if plan_id in book.plans:  # else it is newer than the book
                 plan_ids.add(plan_id)
@@ -205,44 +212,75 @@ class SnapshotWriter:
             limit_s=rules.limit_s,
             home=self._settings.calls.home_region,
             subscribers=subscribers,
-            routes=await self._routes_of(conn, book, plan_ids, datetime.fromtimestamp(now, UTC)),
+            routes=await self._routes_of(book, plan_ids, datetime.fromtimestamp(now, UTC)),
             ring_s={trunk.name: trunk.ring_s for trunk in book.trunks},
         )
 
-    async def _routes_of(
-        self, conn: Connection, book: Book, plan_ids: Set[str], at: datetime
-    ) -> dict[str, Routes]:
+    async def _routes_of(self, book: Book, plan_ids: Set[str], at: datetime) -> dict[str, Routes]:
         import asyncio  # noqa: PLC0415 - slow to load, see above
 
-        from bridge import queries  # noqa: PLC0415 - slow to load, see above
+        from bridge.routing.router import Router  # noqa: PLC0415 - slow to load, see above
 
-        if book is not self._book:
-            self._book, self._routes = book, {}
-        for plan_id in plan_ids - self._routes.keys():
+        # One of its own: what callers ask for stays in the book's, which shares the prefixes with it.
+        router = Router(book.trunks, book.fx, book.router, keep=False)
+        current: dict[str, tuple[object, Routes]] = {}
+        for plan_id in plan_ids:
             subscribed = book.plans[plan_id]
-            decks = [subscribed.deck, *(trunk.deck for trunk in book.trunks)]
-            prefixes = await queries.failsafe.prefixes.value(conn, deck_ids=[deck.deck_id for deck in decks])
-            # In a thread: 80 000 prefixes on four trunks take seconds, and callers must not wait for them.
-            self._routes[plan_id] = await asyncio.to_thread(
-                best_routes, subscribed, book.trunks, prefixes, at
-            )
-        return {plan_id: self._routes[plan_id] for plan_id in plan_ids}
+            origin = _origin(subscribed, book)
+            before = self._routes.get(plan_id)
+            if before is None or before[0] != origin:
+                # In a thread: 80 000 prefixes on four trunks take seconds, and callers must not wait for them.
+                before = origin, await asyncio.to_thread(best_routes, subscribed, router, at)
+            current[plan_id] = before
+        self._routes = current
+        return {plan_id: routes for plan_id, (_, routes) in current.items()}
+
+
+async def _subscribers(pool: Pool) -> AsyncIterator[Any]:
+    """The connection goes back when the last is read: working out routes needs none."""
+    from bridge import queries  # noqa: PLC0415 - slow to load, see above
+    from bridge.database import transaction  # noqa: PLC0415 - slow to load, see above
+
+    async with transaction(pool) as conn:
+        async for row in queries.failsafe.subscribers.stream(conn):
+            yield row
+
+
+def _origin(subscribed: Plan, book: Book) -> object:
+    """All that `best_routes` depends on. Decks that changed are other objects."""
+    currencies = {trunk.deck.currency for trunk in book.trunks}
+    fx = book.fx if currencies - {subscribed.deck.currency} else None
+    return subscribed.deck, subscribed.margin_floor_micro, book.trunks, fx
+
+
+def _written(value: Any) -> str:
+    """As JSON. One call for a big object would keep other threads waiting: it is written a slice at a time."""
+    if not isinstance(value, Mapping):
+        return json.dumps(value)
+    if any(isinstance(one, Mapping) for one in islice(value.values(), 1)):
+        return "{" + ",".join(f"{json.dumps(key)}:{_written(one)}" for key, one in value.items()) + "}"
+    items = iter(value.items())
+    slices = iter(lambda: json.dumps(dict(islice(items, _SLICE)), separators=(",", ":"))[1:-1], "")
+    return "{" + ",".join(slices) + "}"
 
 
 def _signature(body: bytes, key: bytes) -> bytes:
     return hmac.new(key, body, hashlib.sha256).hexdigest().encode()
 
 
-def _number_of(prefix: str, known: Container[str]) -> Number | None:
+def _number_of(prefix: str, known: Prefixes) -> Number | None:
     """A number whose longest known prefix is this one; None when every number goes on to a longer one."""
+    from bridge.rating.prefixes import encode  # noqa: PLC0415 - slow to load, see above
+
     if prefix.startswith("0"):
         return None  # no country code does
     missing = max(0, _E164_DIGITS_MIN - len(prefix))
     if missing == 0:
         return Number(f"+{prefix}")
+    key = encode(prefix)
     for tail in range(10**missing):
         digits = f"{prefix}{tail:0{missing}}"
-        if longest(known, digits) == prefix:
+        if known.keys[known.longest(encode(digits))] == key:
             return Number(f"+{digits}")
     return None
 

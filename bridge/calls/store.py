@@ -16,6 +16,9 @@ from bridge import queries
 from bridge.calls.ended import Ended
 from bridge.calls.frozen import Frozen, thaw
 from bridge.database import Connection, connection, transaction
+from bridge.rating.allowance import Allowance, Burn
+from bridge.rating.plan import HOME
+from bridge.rating.reserve import Reservation
 from bridge.rating.tariff import Tariff
 from bridge.routing.plan import Route, RoutePlan
 from bridge.telephony.cause import Outcome, Refuse
@@ -49,11 +52,14 @@ class Caller:
     call_cap: int | None
     allowed: bool
     live: int
+    zone: str = HOME
+    on_net: bool = False
+    allowances: tuple[Allowance, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """What the atomic admission said: ok, no_credit, too_many_calls or trunk_full."""
+    """What the atomic admission said: ok, no_credit, too_many_calls, trunk_full or units_gone."""
 
     status: str
     call_id: UUID
@@ -66,23 +72,13 @@ class Session:
     def __init__(self, conn: Connection, switch_id: UUID) -> None:
         self._conn, self._switch_id = conn, switch_id
 
-    async def caller(self, app: str, a_number: str) -> Caller | None:
-        """The subscriber of an app with this number."""
-        row = await queries.calls.caller.one(self._conn, app=app, a_number=a_number)
-        if row is None:
-            return None
-        return Caller(
-            subscriber_id=row["subscriber_id"],
-            account_id=row["account_id"],
-            plan_id=str(row["plan_id"]),
-            subscriber_state=row["subscriber_state"],
-            account_state=row["account_state"],
-            currency=row["currency"],
-            available_micro=row["available_micro"],
-            call_cap=row["call_cap"],
-            allowed=row["allowed"],
-            live=row["live"],
-        )
+    async def caller(self, app: str, a_number: str, b_number: str | None, at: datetime) -> Caller | None:
+        """The subscriber of an app with this number, and what they may burn at `at`.
+
+        b_number   to ask whether it belongs to the same app; None: that makes no difference
+        """
+        row = await queries.calls.caller.one(self._conn, app=app, a_number=a_number, b_number=b_number, at=at)
+        return None if row is None else caller_of(row)
 
     async def trunks_live(self) -> dict[str, int]:
         """Calls now on each trunk that has a capacity."""
@@ -98,11 +94,11 @@ class Session:
         routes: RoutePlan,
         *,
         trunk_cap: int | None,
-        hold_micro: int,
-        limit_ms: int,
+        reserved: Reservation,
         lease_s: int,
+        at: datetime,
     ) -> Written:
-        """Write call, lease and hold, or nothing."""
+        """Write call, lease, hold and burns, or nothing."""
         row = await queries.calls.admit.one(
             self._conn,
             switch_id=self._switch_id,
@@ -118,10 +114,12 @@ class Session:
             routes=compact(routes.to_json()),
             trunk_id=routes.routes[0].trunk_id,
             trunk_cap=trunk_cap,
-            hold_micro=hold_micro,
+            hold_micro=reserved.hold_micro,
             currency=sell.currency,
-            limit_ms=limit_ms,
+            limit_ms=reserved.limit_ms,
             lease_s=lease_s,
+            at=at,
+            **units_of(reserved.burns),
         )
         return Written(row["status"], row["call_id"], row["available_micro"] or 0)
 
@@ -169,7 +167,12 @@ class CallStore:
         rows = await queries.calls.frozen.all(conn, call_ids=call_ids)
         return {
             row["call_id"]: thaw(
-                row["call_id"], row["sell"], row["routes"], row["b_number"], row["sip_call_id"]
+                row["call_id"],
+                row["sell"],
+                row["routes"],
+                row["b_number"],
+                row["sip_call_id"],
+                bundled=row["bundled"],
             )
             for row in rows
             if row["sell"] is not None
@@ -238,19 +241,37 @@ class CallStore:
             return list(await queries.calls.due_for_extension.all(conn, switch_id=self.switch_id))
 
     async def extend(
-        self, call_id: UUID, *, held_micro: int, limit_ms: int, extend_at: datetime, expires_at: datetime
+        self, call_id: UUID, reserved: Reservation, *, extend_at: datetime, expires_at: datetime, at: datetime
     ) -> tuple[str, int]:
-        """Raise a hold to new totals. Returns ok, no_credit or gone, and what is available beyond the hold."""
+        """Raise a hold to new totals of money and talk, and add units.
+
+        returns  ok, no_credit, units_gone or gone; and what is available beyond the hold
+        """
         async with connection(self._pool) as conn:
             row = await queries.calls.extend.one(
                 conn,
                 call_id=call_id,
-                held_micro=held_micro,
-                limit_ms=limit_ms,
+                held_micro=reserved.hold_micro,
+                limit_ms=reserved.limit_ms,
                 extend_at=extend_at,
                 expires_at=expires_at,
+                at=at,
+                **units_of(reserved.burns),
             )
             return row["status"], row["available_micro"] or 0
+
+    async def bundled(
+        self, call_id: UUID, subscriber_id: UUID, at: datetime
+    ) -> tuple[Sequence[Burn], tuple[Allowance, ...]]:
+        """The units a call holds, and the allowances its subscriber has left at `at`."""
+        async with connection(self._pool) as conn:
+            row = await queries.calls.bundled.one(conn, call_id=call_id, subscriber_id=subscriber_id, at=at)
+            return burns_of(row["burns"]), allowances_of(row["allowances"])
+
+    async def burns(self, conn: Connection, call_ids: Sequence[UUID]) -> dict[UUID, Sequence[Burn]]:
+        """The units that calls hold, or have burnt."""
+        rows = await queries.calls.burns.all(conn, call_ids=call_ids)
+        return {row["call_id"]: burns_of(row["burns"]) for row in rows}
 
     async def ask_again(self, call_id: UUID, later_s: float) -> None:
         async with connection(self._pool) as conn:
@@ -273,6 +294,49 @@ class CallStore:
         """Make the months that are missing. Returns how many were."""
         async with connection(self._pool) as conn:
             return int(await queries.switch.partitions.value(conn, months=PARTITION_MONTHS))
+
+
+def caller_of(row: Mapping[str, Any]) -> Caller:
+    """As the query `caller` has it."""
+    return Caller(
+        subscriber_id=row["subscriber_id"],
+        account_id=row["account_id"],
+        plan_id=str(row["plan_id"]),
+        subscriber_state=row["subscriber_state"],
+        account_state=row["account_state"],
+        currency=row["currency"],
+        available_micro=row["available_micro"],
+        call_cap=row["call_cap"],
+        allowed=row["allowed"],
+        live=row["live"],
+        zone=row["zone"],
+        on_net=row["on_net"],
+        allowances=allowances_of(row["allowances"]),
+    )
+
+
+def allowances_of(told: str | None) -> tuple[Allowance, ...]:
+    """As the query `caller` has them."""
+    if told is None:
+        return ()
+    return tuple(
+        Allowance(allowance_id, name, per, left, tuple(prefixes))
+        for allowance_id, name, per, left, prefixes in json.loads(told)
+    )
+
+
+def burns_of(told: str | None) -> tuple[Burn, ...]:
+    """As the query `burns` has them."""
+    return () if told is None else tuple(Burn(*one) for one in json.loads(told))
+
+
+def units_of(burns: Sequence[Burn]) -> dict[str, list[Any] | None]:
+    """As call_admit_v2 and call_extend_v2 take them."""
+    return {
+        "allowance_ids": [burn.allowance_id for burn in burns] or None,
+        "units": [burn.units for burn in burns] or None,
+        "pers": [burn.per for burn in burns] or None,
+    }
 
 
 def compact(value: Mapping[str, Any]) -> str:

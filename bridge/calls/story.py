@@ -11,7 +11,7 @@ from uuid import UUID
 from bridge import queries
 from bridge.database import Connection
 from bridge.errors import NotFound
-from bridge.rating.charge import charge
+from bridge.rating.charge import Charge, charge
 from bridge.rating.tariff import Tariff
 from bridge.telephony.money import format_micro
 
@@ -27,6 +27,8 @@ async def story(conn: Connection, call_id: UUID) -> dict[str, Any]:
     attempts = await queries.calls.story_attempts.all(conn, call_id=call_id)
     charged = await queries.calls.story_charge.one(conn, call_id=call_id)
     hold = await queries.calls.story_hold.one(conn, call_id=call_id)
+    bundles = await queries.calls.story_bundles.all(conn, call_id=call_id) if call["bundled"] else []
+    covered_s = charged["covered_s"] if charged else 0
     entries = await queries.calls.story_entries.all(conn, call_id=call_id)
     plan = json.loads(call["routes"]) if call["routes"] else {"routes": [], "left_out": {}}
     return {
@@ -40,10 +42,13 @@ async def story(conn: Connection, call_id: UUID) -> dict[str, Any]:
         "attempts": _attempts(attempts, call["admitted_at"]),
         "talk_ms": call["talk_ms"],
         "billed_s": charged["billed_s"] if charged else 0,
+        "covered_s": covered_s,
         "charge": format_micro(charged["amount_micro"] - charged["written_off_micro"]) if charged else "0.00",
         "written_off": format_micro(charged["written_off_micro"]) if charged else "0.00",
         "currency": charged["currency"] if charged else (hold["currency"] if hold else None),
-        "charge_steps": _steps(call),
+        "charge_steps": _steps(call, covered_s),
+        "bundles": [_bundle(row, live=call["ended_at"] is None) for row in bundles],
+        "without_bundles": _without(call) if bundles else {},
         "cost": format_micro(sum(row["cost_micro"] for row in attempts)),
         "hold": _hold(hold) if hold else {},
         "entries": [
@@ -107,10 +112,39 @@ def _attempts(rows: Sequence[Mapping[str, Any]], began_at: datetime) -> list[dic
     return told
 
 
-def _steps(call: Mapping[str, Any]) -> list[str]:
+def _steps(call: Mapping[str, Any], covered_s: int) -> list[str]:
+    sold = _sold(call, covered_s)
+    return [step.text for step in sold.steps] if sold else []
+
+
+def _without(call: Mapping[str, Any]) -> dict[str, Any]:
+    """What the talk had cost for money alone."""
+    sold = _sold(call, 0)
+    if sold is None:
+        return {}
+    return {"charge": format_micro(sold.amount_micro), "steps": [step.text for step in sold.steps]}
+
+
+def _sold(call: Mapping[str, Any], covered_s: int) -> Charge | None:
     if call["sell"] is None or not call["talk_ms"]:
-        return []
-    return [step.text for step in charge(Tariff.from_json(json.loads(call["sell"])), call["talk_ms"]).steps]
+        return None
+    sell = Tariff.from_json(json.loads(call["sell"]))
+    return charge(sell, call["talk_ms"], answered_at=call["answered_at"], covered_s=covered_s)
+
+
+def _bundle(row: Mapping[str, Any], *, live: bool) -> dict[str, Any]:
+    """burnt and released are None while the call lasts; units and left_now where there is no limit."""
+    burnt = None if live else row["used_units"]
+    return {
+        "bundle": row["name"],
+        "unit_s": row["per"],
+        "held": row["held_units"],
+        "burnt": burnt,
+        "released": None if burnt is None else row["held_units"] - burnt,
+        "units": row["units"],
+        "left_now": row["left_units"],
+        "until": _at(row["until_at"]),
+    }
 
 
 def _hold(row: Mapping[str, Any]) -> dict[str, Any]:

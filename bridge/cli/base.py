@@ -11,6 +11,7 @@ import typer
 
 from bridge import config
 from bridge.config import Settings
+from bridge.errors import ConfigError
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
 ConfigFile = Annotated[Path | None, typer.Option("--config", "-c", help="callbridge.toml")]
@@ -25,6 +26,16 @@ def settings_of(path: Path | None) -> Settings:
     return settings
 
 
+def text_of(path: Path) -> str:
+    """A file that an operator wrote. raises ConfigError: it cannot be read, or is not UTF-8"""
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(str(path), str(error.strerror), "Name a file that can be read.") from None
+    except UnicodeError:
+        raise ConfigError(str(path), "is not UTF-8", "Save it as UTF-8.") from None
+
+
 def with_database(settings: Settings, work: Callable[[Any], Any]) -> Any:
     """Run one coroutine function on a connection of its own, without a statement timeout."""
     from bridge.database import connect
@@ -34,3 +45,13 @@ def with_database(settings: Settings, work: Callable[[Any], Any]) -> Any:
             return await work(conn)
 
     return asyncio.run(run())
+
+
+def in_transaction(settings: Settings, work: Callable[[Any], Any]) -> Any:
+    """The same, all of it or nothing."""
+
+    async def whole(conn: Any) -> Any:
+        async with conn.transaction():
+            return await work(conn)
+
+    return with_database(settings, whole)

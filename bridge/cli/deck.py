@@ -6,14 +6,15 @@ import getpass
 import json
 import sys
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
 import typer
 
-from bridge.cli.base import ConfigFile, Json, settings_of, with_database
+from bridge.cli.arguments import instant
+from bridge.cli.base import ConfigFile, Json, settings_of, text_of, with_database
 from bridge.errors import BridgeError, DeckError
 
 app = typer.Typer(help="Rate decks: what carriers charge, and what subscribers pay.", no_args_is_help=True)
@@ -120,6 +121,35 @@ def diff(
 
 
 @app.command()
+def replay(
+    import_id: UUID,
+    days: Annotated[int, typer.Option(min=1, help="So many days back, unless --from says otherwise.")] = 7,
+    since: Annotated[
+        datetime | None,
+        typer.Option("--from", parser=instant, metavar="WHEN", help="Calls admitted from then on."),
+    ] = None,
+    until: Annotated[
+        datetime | None,
+        typer.Option("--to", parser=instant, metavar="WHEN", help="And before then; now unless given."),
+    ] = None,
+    config_file: ConfigFile = None,
+    as_json: Json = False,
+) -> None:
+    """Price recorded calls as they would be once the import is applied. Nothing is written, no money moves."""
+    from bridge.calls.replay import replay as run
+    from bridge.sandbox.progress import shown
+    from bridge.telling.rerate import tell_replay
+
+    to = until or datetime.now(UTC)
+    begin = since or to - timedelta(days=days)
+    with shown(counted="calls") as progress:
+        found = with_database(
+            settings_of(config_file), lambda conn: run(conn, import_id, begin, to, progress=progress)
+        )
+    print(json.dumps(found) if as_json else tell_replay(found))
+
+
+@app.command()
 def apply(import_id: UUID, config_file: ConfigFile = None, as_json: Json = False) -> None:
     """Make a staged import the deck's next version. A repeat changes nothing."""
     found = _apply(settings_of(config_file), import_id)
@@ -179,6 +209,30 @@ def export(
                 out.close()
 
     with_database(settings_of(config_file), work)
+
+
+@app.command()
+def terms(
+    deck: DeckName,
+    file: Annotated[
+        Path | None, typer.Option("--file", help="TOML: give the deck these terms and bands, and no others.")
+    ] = None,
+    config_file: ConfigFile = None,
+    as_json: Json = False,
+) -> None:
+    """Tell a deck's terms: clock, rounding, tax, holidays, bands. With --file: set them."""
+    from bridge.rating.store.terms import apply_terms, terms_of
+    from bridge.rating.terms_file import parse_terms
+    from bridge.telling.plan import tell_applied, tell_terms
+
+    settings = settings_of(config_file)
+    if file is None:
+        found = with_database(settings, lambda conn: terms_of(conn, deck))
+        print(json.dumps(found) if as_json else tell_terms(found))
+        return
+    given = parse_terms(text_of(file), file.name)
+    done = [one.to_json() for one in with_database(settings, lambda conn: apply_terms(conn, deck, given))]
+    print(json.dumps({"deck": deck, "parts": done}) if as_json else tell_applied(done))
 
 
 @app.command()

@@ -10,7 +10,7 @@ from uuid import UUID
 
 import typer
 
-from bridge.cli import account, deck, fx, period
+from bridge.cli import account, bundle, deck, fx, period, plan, price, rerate
 from bridge.cli.base import ConfigFile, Json, settings_of, with_database
 from bridge.errors import BridgeError, ConfigError
 
@@ -19,10 +19,10 @@ app = typer.Typer(
 )
 conf_app = typer.Typer(help="The switch's configuration.", no_args_is_help=True)
 app.add_typer(conf_app, name="conf")
-app.add_typer(account.app, name="account")
-app.add_typer(deck.app, name="deck")
-app.add_typer(fx.app, name="fx")
-app.add_typer(period.app, name="period")
+for topic in (account, bundle, deck, fx, period, plan, rerate):
+    app.add_typer(topic.app, name=topic.__name__.rpartition(".")[2])
+app.command()(price.explain)
+app.command()(price.quote)
 
 
 def main() -> None:

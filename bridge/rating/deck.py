@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Final, Self
 
 from bridge.errors import DeckError
-from bridge.rating.packed import Packed, Row, row_of
+from bridge.rating.packed import Packed, Packing, Row, row_of
 from bridge.rating.prefixes import encode
 from bridge.rating.rate import Rate
 from bridge.rating.tariff import PLAIN, Band, BandRate, Tariff, Terms
@@ -41,7 +41,8 @@ class Deck:
         bands: Bands = (),
     ) -> None:
         self.deck_id, self.name, self.currency, self.version = deck_id, name, currency, version
-        self._fill((row_of(self._own(rate)) for rate in rates), terms, bands)
+        rows = (row_of(self._own(rate)) for rate in rates)
+        self._fill(Packed(Packing().add(rows)), terms, bands)
 
     @classmethod
     def of_rows(
@@ -59,10 +60,32 @@ class Deck:
 
         rows   quickest in the order of their prefixes
         """
+        packed = Packed(Packing().add(rows))
+        return cls.of_packed(deck_id, name, currency, version, packed, terms=terms, bands=bands)
+
+    @classmethod
+    def of_packed(
+        cls,
+        deck_id: str,
+        name: str,
+        currency: str,
+        version: int,
+        packed: Packed,
+        *,
+        terms: Terms = PLAIN,
+        bands: Bands = (),
+    ) -> Self:
+        """From rates that were packed before, as `of_rows`."""
         deck = cls.__new__(cls)
         deck.deck_id, deck.name, deck.currency, deck.version = deck_id, name, currency, version
-        deck._fill(rows, terms, bands)
+        deck._fill(packed, terms, bands)
         return deck
+
+    def with_bands(self, bands: Bands) -> Deck:
+        """The same rates, kept once for both, beside other prices in these bands."""
+        return Deck.of_packed(
+            self.deck_id, self.name, self.currency, self.version, self._packed, terms=self.terms, bands=bands
+        )
 
     def __len__(self) -> int:
         return len(self._packed)
@@ -135,7 +158,7 @@ class Deck:
             "blocked": packed.shared(chosen).blocked if chosen >= 0 else False,
         }
 
-    def _fill(self, rows: Iterable[Row], terms: Terms, bands: Bands) -> None:
+    def _fill(self, packed: Packed, terms: Terms, bands: Bands) -> None:
         for band, deck in bands:
             if deck.currency != self.currency:
                 problem = (
@@ -143,7 +166,7 @@ class Deck:
                 )
                 raise DeckError(problem, column="currency")
         self.terms, self.bands = terms, tuple(bands)
-        self._packed = Packed(rows)
+        self._packed = packed
         self._cached: dict[int, Rate] = {}
 
     def _own(self, rate: Rate) -> Rate:

@@ -5,10 +5,8 @@ from __future__ import annotations
 import re
 from array import array
 from collections.abc import Iterable, Sequence
-from itertools import compress, count
-from operator import eq, le
 from sys import intern
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, Self
 
 from bridge.errors import DeckError
 from bridge.rating.prefixes import Prefixes, decode, encode
@@ -19,6 +17,7 @@ Row = tuple[str, bytes | str, str, int, int, int, int, int, bool, int, str, tupl
 
 _UUID: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII)
 _UUID_BYTES: Final = 16
+_NO_UUID: Final = bytes(_UUID_BYTES)
 
 
 class Shared(NamedTuple):
@@ -51,6 +50,66 @@ def row_of(rate: Rate) -> Row:
     )
 
 
+class Packing:
+    """Rates on their way into columns, some at a time, so that not all of their rows need be in memory.
+
+    No step of it keeps the interpreter for long, however many rates there are: other threads go on meanwhile.
+    """
+
+    __slots__ = (
+        "destinations",
+        "ids",
+        "in_order",
+        "keys",
+        "rate_micro",
+        "shared",
+        "text_ids",
+        "which_destination",
+        "which_shared",
+    )
+
+    def __init__(self) -> None:
+        self.keys, self.rate_micro = array("Q"), array("q")
+        self.which_destination, self.which_shared = array("I"), array("I")
+        self.ids = bytearray()
+        self.text_ids: dict[int, str] = {}  # by position: those that are no UUID
+        self.destinations: dict[str, int] = {}
+        self.shared: dict[tuple[Any, ...], int] = {}
+        self.in_order = True
+
+    def add(self, rows: Iterable[Row]) -> Self:
+        """rows   quickest in the order of their prefixes, over all that is added"""
+        keys, destinations, shared = self.keys, self.destinations, self.shared
+        last = keys[-1] if keys else 0
+        for row in rows:
+            key, rate_id = encode(row[0]), row[1]
+            if key < last:
+                self.in_order = False
+            last = key
+            if isinstance(rate_id, str):
+                self.text_ids[len(keys)] = rate_id
+                rate_id = _NO_UUID
+            keys.append(key)
+            self.ids += rate_id
+            self.which_destination.append(destinations.setdefault(row[2], len(destinations)))
+            self.rate_micro.append(row[3])
+            self.which_shared.append(shared.setdefault(row[4:], len(shared)))
+        return self
+
+    def sort(self) -> None:
+        """Put them in the order of their prefixes, equals as they came."""
+        order = sorted(range(len(self.keys)), key=self.keys.__getitem__)
+        self.keys, self.rate_micro, self.which_destination, self.which_shared = (
+            array(column.typecode, map(column.__getitem__, order))
+            for column in (self.keys, self.rate_micro, self.which_destination, self.which_shared)
+        )
+        self.ids = bytearray().join(_at(self.ids, position) for position in order)
+        if self.text_ids:
+            texts = ((now, self.text_ids.get(before)) for now, before in enumerate(order))
+            self.text_ids = {position: text for position, text in texts if text is not None}
+        self.in_order = True
+
+
 class Packed:
     """raises   DeckError: a prefix appears twice for the same callers"""
 
@@ -59,6 +118,7 @@ class Packed:
         "_ids",
         "_rate_micro",
         "_shared",
+        "_text_ids",
         "_which_destination",
         "_which_shared",
         "minimum_s_max",
@@ -66,31 +126,15 @@ class Packed:
         "prefixes",
     )
 
-    def __init__(self, rows: Iterable[Row]) -> None:
-        keys, rate_micro = array("Q"), array("q")
-        which_destination, which_shared = array("I"), array("I")
-        ids: list[bytes | str] = []
-        destinations: dict[str, int] = {}
-        shared: dict[tuple[Any, ...], int] = {}
-        for row in rows:
-            keys.append(encode(row[0]))
-            ids.append(row[1])
-            which_destination.append(destinations.setdefault(row[2], len(destinations)))
-            rate_micro.append(row[3])
-            which_shared.append(shared.setdefault(row[4:], len(shared)))
-        if not all(map(le, keys, keys[1:])):
-            order = sorted(range(len(keys)), key=keys.__getitem__)
-            ids = [ids[position] for position in order]
-            keys, rate_micro, which_destination, which_shared = (
-                array(column.typecode, map(column.__getitem__, order))
-                for column in (keys, rate_micro, which_destination, which_shared)
-            )
-        self.prefixes = Prefixes(keys)
-        self._rate_micro = rate_micro
-        self._which_destination, self._which_shared = which_destination, which_shared
-        self._ids = _joined(ids)
-        self._destinations = tuple(map(intern, destinations))  # carriers name the same places
-        self._shared = tuple(Shared(*columns) for columns in shared)
+    def __init__(self, rates: Packing) -> None:
+        if not rates.in_order:
+            rates.sort()
+        self.prefixes = Prefixes(rates.keys)
+        self._rate_micro = rates.rate_micro
+        self._which_destination, self._which_shared = rates.which_destination, rates.which_shared
+        self._ids, self._text_ids = bytes(rates.ids), rates.text_ids
+        self._destinations = tuple(map(intern, rates.destinations))  # carriers name the same places
+        self._shared = tuple(Shared(*columns) for columns in rates.shared)
         self.origin_sets = frozenset(columns.origin_set for columns in self._shared) - {""}
         self.minimum_s_max = max((columns.minimum_s for columns in self._shared), default=0)
         self._check_no_prefix_twice()
@@ -143,7 +187,8 @@ class Packed:
 
     def _check_no_prefix_twice(self) -> None:
         keys = self.prefixes.keys
-        for position in compress(count(1), map(eq, keys, keys[1:])):
+        # In small steps: one call that compares them all would keep other threads waiting.
+        for position in (here for here in range(1, len(keys)) if keys[here] == keys[here - 1]):
             callers = self.shared(position).origin_set
             if any(self.shared(equal).origin_set == callers for equal in self._equals(position)[:-1]):
                 which = (
@@ -154,18 +199,14 @@ class Packed:
                 raise DeckError(f"prefix {which} appears twice. Keep one of the two", column="prefix")
 
     def _id(self, position: int) -> str:
-        if isinstance(self._ids, bytes):
-            return _dashed(self._ids[position * _UUID_BYTES : (position + 1) * _UUID_BYTES])
-        kept = self._ids[position]
-        return _dashed(kept) if isinstance(kept, bytes) else kept
+        text = self._text_ids.get(position)
+        return _dashed(_at(self._ids, position)) if text is None else text
 
 
-def _joined(ids: list[bytes | str]) -> bytes | list[bytes | str]:
-    """One string when every id is a UUID; else as they are."""
-    uuids = [kept for kept in ids if isinstance(kept, bytes)]
-    return b"".join(uuids) if len(uuids) == len(ids) else ids
+def _at(ids: bytes | bytearray, position: int) -> bytes | bytearray:
+    return ids[position * _UUID_BYTES : (position + 1) * _UUID_BYTES]
 
 
-def _dashed(uuid: bytes) -> str:
+def _dashed(uuid: bytes | bytearray) -> str:
     digits = uuid.hex()
     return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"

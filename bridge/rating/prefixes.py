@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from array import array
-from bisect import bisect_right
-from collections.abc import Iterator
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator, Sequence
+from itertools import chain
 from typing import Final
 
 DIGITS_MAX: Final = 15  # E.164
 _BITS: Final = 64
+_SLICE: Final = 256  # of each column at a time, about
 # Zeros up to fifteen digits, and then the number of digits in hex
 _PADDING: Final = tuple("0" * (DIGITS_MAX - size) + f"{size:x}" for size in range(DIGITS_MAX + 1))
 
@@ -65,6 +67,26 @@ class Prefixes:
         while position >= 0:
             yield position
             position = self._shorter[position]
+
+
+def union(columns: Sequence[array[int]]) -> array[int]:
+    """What stands in any of these sorted columns, sorted and once.
+
+    Millions are joined a slice at a time, so that other threads go on meanwhile.
+    """
+    samples = sorted(chain.from_iterable(keys[_SLICE::_SLICE] for keys in columns))
+    joined = array("Q")
+    begins = [0] * len(columns)
+    for bound in [*samples[:: max(len(columns), 1)], None]:
+        ends = [len(keys) if bound is None else bisect_left(keys, bound) for keys in columns]
+        part = set[int]().union(*map(_slice, columns, begins, ends))
+        joined.extend(sorted(part))
+        begins = ends
+    return joined
+
+
+def _slice(keys: array[int], begin: int, end: int) -> array[int]:
+    return keys[begin:end]
 
 
 def _enclosing(keys: array[int]) -> array[int]:

@@ -53,13 +53,21 @@ class InForce(NamedTuple):
 class Tariff:
     """The rate that was found, the version of its deck, the deck's terms, and what is different in its bands.
 
-    bands    the first one in force wins; while none is, `rate` prices the call; all are in one currency
+    bands       the first one in force wins; while none is, `rate` prices the call; all are in one currency
+    zero_rated  why the call is free: "on-net" or "destination"; "" when it is not
     """
 
     rate: Rate
     version: int = 0
     terms: Terms = PLAIN
     bands: tuple[BandRate, ...] = ()
+    zero_rated: str = ""
+
+    def free(self, why: str) -> Tariff:
+        """The same destination for nothing, at any hour."""
+        return Tariff(
+            replace(self.rate, rate_micro=0, connect_fee_micro=0, tiers=()), self.version, zero_rated=why
+        )
 
     @property
     def currency(self) -> str:
@@ -111,24 +119,31 @@ class Tariff:
             kept["terms"] = terms
         if self.bands:
             kept["bands"] = [one.band.to_json() | {"rate": one.rate.to_json()} for one in self.bands]
+        if self.zero_rated:
+            kept["zero_rated"] = self.zero_rated
         return kept
 
     @classmethod
     def from_json(cls, frozen: Mapping[str, Any]) -> Tariff:
         """The inverse of `to_json`; DeckError when a column is missing, unknown or wrong."""
+        if not isinstance(frozen, Mapping):
+            raise DeckError("a frozen tariff is an object of columns", column="rate")
         kept = dict(frozen)
-        version = kept.pop("version", 0)
+        version, zero_rated = kept.pop("version", 0), kept.pop("zero_rated", "")
         if type(version) is not int or version < 0:
             raise DeckError(f"{shown(version)} is not a version. Write 0 or more", column="version")
+        if zero_rated not in ("", "on-net", "destination"):
+            raise DeckError(f"{shown(zero_rated)} is no reason why a call is free", column="zero_rated")
         if "terms" not in kept and "bands" not in kept:
-            return cls(Rate.from_json(kept), version)
+            return cls(Rate.from_json(kept), version, zero_rated=zero_rated)
         terms, bands = kept.pop("terms", {}), kept.pop("bands", [])
         if not isinstance(terms, Mapping):
             raise DeckError(f"{shown(terms)} is not an object of columns", column="terms")
         if not isinstance(bands, list | tuple):
             raise DeckError(f"{shown(bands)} is not a list of bands", column="bands")
         rate = Rate.from_json(kept)
-        return cls(rate, version, Terms.from_json(terms), tuple(_band_rate(one, rate) for one in bands))
+        laid = tuple(_band_rate(one, rate) for one in bands)
+        return cls(rate, version, Terms.from_json(terms), laid, zero_rated)
 
 
 def _band_rate(kept: object, base: Rate) -> BandRate:

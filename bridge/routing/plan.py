@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple, Self
@@ -95,6 +95,13 @@ class RoutePlan:
         """Every trunk that is not tried."""
         late = f"not among the first {len(self.routes)}"
         return (*self.unusable, *(LeftOut(name, late) for name in self.spare))
+
+    def frozen(self, at: datetime) -> RoutePlan:
+        """As kept with a call that is admitted at this instant: see `Tariff.frozen`."""
+        if not any(route.buy.terms.holidays for route in self.routes):
+            return self
+        kept = (replace(route, buy=route.buy.frozen(at)) for route in self.routes)
+        return replace(self, routes=tuple(kept))
 
     def to_json(self) -> dict[str, Any]:
         """Compact: written once per call. Of the spare trunks only how many there are."""

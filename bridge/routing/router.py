@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
-from functools import lru_cache, partial
-from typing import Final
+from functools import partial
+from typing import Any, Final
 
 from bridge.rating.bands import in_force
 from bridge.rating.deck import Deck
-from bridge.rating.prefixes import Prefixes, decode, encode
+from bridge.rating.prefixes import Prefixes, decode, encode, union
 from bridge.rating.tariff import Tariff
+from bridge.routing.kept import Asked, Kept
 from bridge.routing.plan import (
     NO_EXCHANGE,
     REFERENCE_S,
@@ -34,6 +35,7 @@ from bridge.telephony.number import Number
 PLANS_MAX: Final = 16_384
 RANKINGS_MAX: Final = 65_536
 _COSTS_MAX: Final = 131_072
+_FORGOTTEN: Final = 50  # of each kind at a time: about a millisecond
 
 
 class Router:
@@ -44,17 +46,31 @@ class Router:
     long as price, floor and the set of full trunks stay the same. While a band begins or ends somewhere, nothing
     is kept.
 
-    fx     see `plan`
+    fx      see `plan`
+    before  a router of other trunks: what depends on their decks alone is taken over where these are the same
+    keep    False: for a walk over all prefixes, where nobody asks twice; no plan or order is kept
 
     Memory: 12 bytes a prefix; with 50 trunks 3 kB a plan, 1 kB a ranking, and all that is kept at most 160 MB.
     """
 
-    def __init__(self, trunks: Sequence[Trunk], fx: Exchange = NO_EXCHANGE) -> None:
+    def __init__(
+        self,
+        trunks: Sequence[Trunk],
+        fx: Exchange = NO_EXCHANGE,
+        before: Router | None = None,
+        *,
+        keep: bool = True,
+    ) -> None:
         self._trunks, self._fx = tuple(trunks), fx
         decks = {id(trunk.deck): trunk.deck for trunk in self._trunks}.values()
         self._banded = [deck for deck in decks if deck.bands]
         every = [*decks, *(other for deck in self._banded for _, other in deck.bands)]
-        self._prefixes = Prefixes(array("Q", sorted(set().union(*(deck.keys for deck in every)))))
+        self._decks = frozenset(every)
+        self._prefixes: Prefixes = (
+            before._prefixes
+            if before is not None and before._decks == self._decks
+            else Prefixes(union([deck.keys for deck in self._decks]))
+        )
         self._origin_sets = frozenset[str]().union(*(deck.origin_sets for deck in every))
         self._reach = timedelta(seconds=max([REFERENCE_S, *(deck.minimum_s_max for deck in every)]))
         self._steady: tuple[datetime, datetime] | None = None
@@ -65,9 +81,27 @@ class Router:
         ]
         # Not a method of self: the cycle would keep replaced decks in memory until the collector comes by.
         rankings = _Rankings(self._trunks, fx)
-        self._kept = lru_cache(PLANS_MAX)(
-            partial(_plan, self._trunks, fx, lru_cache(RANKINGS_MAX)(rankings.of))
-        )
+        ranking_of = Asked(RANKINGS_MAX if keep else 0, rankings.of)
+        self._plan_of = Asked(PLANS_MAX if keep else 0, partial(_plan, self._trunks, fx, ranking_of))
+        self._kept: tuple[Kept[Any], ...] = (self._plan_of, ranking_of, rankings.costs)
+
+    @property
+    def keys(self) -> array[int]:
+        """Every prefix of the trunks' decks and of their bands' decks, encoded, in order."""
+        return self._prefixes.keys
+
+    def renewed(self, trunks: Sequence[Trunk], fx: Exchange) -> Router:
+        """The router of these trunks: this one, with all it has worked out, if nothing has changed."""
+        if tuple(trunks) == self._trunks and fx == self._fx:
+            return self
+        return Router(trunks, fx, self)
+
+    def forget(self) -> Iterator[None]:
+        """Lets go of what was worked out, some at each step: all at once would keep callers waiting."""
+        while any(self._kept):
+            for kept in self._kept:
+                kept.forget(_FORGOTTEN)
+            yield
 
     def plan(
         self,
@@ -111,7 +145,7 @@ class Router:
                 if (calls := calls_of(trunk_id, 0)) >= capacity
             ]
         )
-        return self._kept(key, sell.currency, known, moment, wanted, policy_class, full)
+        return self._plan_of(key, sell.currency, known, moment, wanted, policy_class, full)
 
     def _moment(self, at: datetime | None) -> datetime | None:
         """The earliest instant known to have the bands of the whole reference call at `at`; None: they change in it."""
@@ -130,12 +164,12 @@ class Router:
 class _Rankings:
     """Works out who asks how much."""
 
-    __slots__ = ("_by_tie", "_costs", "_fx", "_trunks")
+    __slots__ = ("_by_tie", "_fx", "_trunks", "costs")
 
     def __init__(self, trunks: Sequence[Trunk], fx: Exchange) -> None:
         self._trunks, self._fx = trunks, fx
         self._by_tie = sorted(range(len(trunks)), key=lambda place: tie(trunks[place]))
-        self._costs: dict[tuple[int, str, tuple[int, int]], int] = {}
+        self.costs = Kept[int](_COSTS_MAX)
 
     def of(self, key: int, currency: str, origins: tuple[str, ...], at: datetime | None) -> Ranking:
         """Of all trunks, whether open or not.
@@ -162,14 +196,13 @@ class _Rankings:
             made = offer(trunk, call)
             return made if isinstance(made, str) else made.converted_micro
         known = (place, call.currency, price)
-        cost = self._costs.get(known)
+        cost = self.costs.get(known)
         if cost is None:
             made = offer(trunk, call)
             if isinstance(made, str):
                 return made
-            if len(self._costs) >= _COSTS_MAX:
-                self._costs.clear()
-            cost = self._costs[known] = made.converted_micro
+            cost = made.converted_micro
+            self.costs.put(known, cost)
         return cost
 
 

@@ -9,6 +9,7 @@ from bridge.errors import ConfigError
 from bridge.sandbox.bench_agi import agi_codec
 from bridge.sandbox.bench_calls import added_pdd, bridged_cps, call_cpu
 from bridge.sandbox.bench_deck import deck_import
+from bridge.sandbox.bench_rerate import bench_rerate
 from bridge.sandbox.bench_route import route_plan
 from bridge.sandbox.bench_store import admit_settle
 
@@ -25,8 +26,9 @@ FIGURES: Final[dict[str, Figure]] = {
     "added_pdd": added_pdd,
     "admit_settle": admit_settle,
     "agi_codec": agi_codec,
-    "deck_import": deck_import,
+    "rerate": bench_rerate,
     "route_plan": route_plan,
+    "deck_import": deck_import,
 }
 
 

@@ -30,10 +30,13 @@ from bridge.sandbox.process import Deadline
 from bridge.sandbox.progress import shown
 from bridge.sandbox.seed import (
     APP,
+    SeedBundle,
     SeedRate,
     SeedSubscriber,
     SeedTrunk,
+    first_bundles,
     seed_app,
+    seed_bundle,
     seed_plan,
     seed_subscriber,
     seed_trunk,
@@ -43,6 +46,10 @@ from bridge.sandbox.stack import READY_S, Stack
 TRUNK: Final = "alpha"
 B_NUMBER: Final = "+493023125000"  # from a range reserved for fiction
 MONEY_MICRO: Final = 10**12
+BUNDLES: Final = (
+    SeedBundle("first", 10_000_000, 10**9, {"voice": 60, "sms": 1}, burn_order=1),
+    SeedBundle("second", 10_000_000, 10**9, {"voice": 60}),
+)
 SETTLED_S: Final = 20.0
 _POLL_S: Final = 0.02
 
@@ -165,10 +172,11 @@ def now() -> datetime:
 
 
 @contextmanager
-def bench_stack(*, subscribers: int, workers: int = 1) -> Iterator[BenchStack]:
+def bench_stack(*, subscribers: int, workers: int = 1, bundled: bool = False) -> Iterator[BenchStack]:
     """Everything made ready on disk, database running and durable; `begin` starts the rest.
 
     subscribers  half of them prepaid, half postpaid, all with plenty of money
+    bundled      each has two bundles, of which the first pays for all calls
     """
     with (
         tempfile.TemporaryDirectory(prefix="callbridge-bench-") as folder,
@@ -184,9 +192,13 @@ def bench_stack(*, subscribers: int, workers: int = 1) -> Iterator[BenchStack]:
             await seed_trunk(conn, SeedTrunk(TRUNK, carrier_port, rates))
             plan_id = await seed_plan(conn, "standard", [SeedRate("49", "Germany", 90_000)])
             app_id = await seed_app(conn, APP, f"{LOOPBACK}:{bridged}", None)
+            for bundle in BUNDLES:
+                await seed_bundle(conn, bundle)
             for index, number in enumerate(numbers):
                 who = SeedSubscriber(number, MONEY_MICRO, "postpaid" if index % 2 else "prepaid")
-                await seed_subscriber(conn, app_id, plan_id, who)
+                account_id = await seed_subscriber(conn, app_id, plan_id, who)
+                if bundled:
+                    await first_bundles(conn, account_id, [one.name for one in BUNDLES], now())
 
         say(f"setting up a switch, a database and {subscribers} subscribers")
         with EmbeddedPostgres(root / "postgres") as postgres:

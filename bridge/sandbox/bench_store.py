@@ -145,22 +145,26 @@ class Switchboard:
 
 
 def admit_settle(*, smoke: bool, workers: int = 1) -> list[dict[str, object]]:
-    """A figure for each number of clients. value: calls/s from the first question to the last booking"""
+    """A figure for each number of clients, and one with bundles. value: calls/s from question to booking."""
     pairs, measured_s, scale = (1, 1.0, 1) if smoke else (3, 5.0, 10)
-    with bench_stack(subscribers=50 if smoke else SUBSCRIBERS, workers=workers) as bench:
-        bench.stack.postgres.create_database(PGBENCH)
-        _pgbench(bench, "-i", "-q", "-s", str(scale))
-        if not smoke:
-            _calls_per_s(bench, CLIENTS[0], measured_s)  # so that ANALYZE has something to see
-            bench.analyze()
-        return [
-            _figure(bench, clients, pairs, measured_s, workers)
-            for clients in (CLIENTS[:1] if smoke else CLIENTS)
-        ]
+    subscribers = 50 if smoke else SUBSCRIBERS
+    found = []
+    for suffix, bundled, clients_tried in (("", False, CLIENTS), ("_bundled", True, CLIENTS[:1])):
+        with bench_stack(subscribers=subscribers, workers=workers, bundled=bundled) as bench:
+            bench.stack.postgres.create_database(PGBENCH)
+            _pgbench(bench, "-i", "-q", "-s", str(scale))
+            if not smoke:
+                _calls_per_s(bench, CLIENTS[0], measured_s)  # so that ANALYZE has something to see
+                bench.analyze()
+            found += [
+                _figure(bench, suffix, clients, pairs, measured_s, workers)
+                for clients in (clients_tried[:1] if smoke else clients_tried)
+            ]
+    return found
 
 
 def _figure(
-    bench: BenchStack, clients: int, pairs: int, measured_s: float, workers: int
+    bench: BenchStack, suffix: str, clients: int, pairs: int, measured_s: float, workers: int
 ) -> dict[str, object]:
     turns = []
     for _ in range(pairs):
@@ -169,7 +173,7 @@ def _figure(
         say(f"admit_settle: {clients} clients: {ours:.0f} calls/s, pgbench {theirs:.0f} tps")
         turns.append((ours, theirs, calls))
     return {
-        "name": "admit_settle" if clients == CLIENTS[0] else f"admit_settle_{clients}",
+        "name": f"admit_settle{suffix}" if clients == CLIENTS[0] else f"admit_settle{suffix}_{clients}",
         "value": round(statistics.median(ours for ours, _, _ in turns)),
         "unit": "calls/s",
         "baseline": f"pgbench -N -M prepared, {clients} clients, tps",

@@ -8,10 +8,11 @@ from contextlib import contextmanager
 from typing import TextIO
 
 from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, TaskID, TextColumn
+from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, TaskID, TextColumn
 from rich.progress import Progress as Bars
 
-# (step, done, total), both in bytes; total 0: a step of unknown size; done == total: the step has ended
+# (step, done, total), both in bytes unless `shown` was told otherwise; total 0: a step of unknown size;
+# done == total: the step has ended
 Progress = Callable[[str, int, int], None]
 
 
@@ -20,23 +21,28 @@ def silent(step: str, done: int, total: int) -> None:
 
 
 @contextmanager
-def shown(stream: TextIO = sys.stderr) -> Iterator[Progress]:
-    """Progress rendered for people on `stream`: bars when it is a terminal, else lines."""
+def shown(stream: TextIO = sys.stderr, counted: str = "") -> Iterator[Progress]:
+    """Progress rendered for people on `stream`: bars when it is a terminal, else lines.
+
+    counted   what is counted, such as "calls", where it is not bytes
+    """
     if not stream.isatty():
-        yield _Lines(stream)
+        yield _Lines(stream, counted)
         return
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
+    size = MofNCompleteColumn() if counted else DownloadColumn()
+    columns = (TextColumn("{task.description}"), BarColumn(), size)
     with Bars(*columns, console=Console(file=stream), transient=True) as bars:
         yield _Bars(bars)
 
 
 class _Lines:
-    def __init__(self, stream: TextIO) -> None:
-        self._stream, self._step = stream, ""
+    def __init__(self, stream: TextIO, counted: str) -> None:
+        self._stream, self._counted, self._step = stream, counted, ""
 
     def __call__(self, step: str, _done: int, total: int) -> None:
         if step != self._step:
-            size = f" ({total / 1e6:.0f} MB)" if total else ""
+            amount = f"{total} {self._counted}" if self._counted else f"{total / 1e6:.0f} MB"
+            size = f" ({amount})" if total else ""
             print(f"{step}{size}", file=self._stream, flush=True)
         self._step = step
 

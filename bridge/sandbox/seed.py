@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Final
+from uuid import UUID
 
 from bridge import queries
 from bridge.database import Connection
 from bridge.ledger.store import top_up
+from bridge.rating.plan_file import PlanFile
+from bridge.rating.store.allowances import buy
+from bridge.rating.store.plans import apply_plan, plan_id_of
 
 CURRENCY: Final = "EUR"
 APP: Final = "messenger"
@@ -79,7 +85,7 @@ async def seed_trunk(conn: Connection, trunk: SeedTrunk) -> str:
     )
 
 
-async def seed_deck(conn: Connection, name: str, side: str, rates: Sequence[SeedRate]) -> str:
+async def seed_deck(conn: Connection, name: str, side: str, rates: Iterable[SeedRate]) -> str:
     """A deck with its rates. Returns its id."""
     deck_id = await queries.seed.add_deck.value(conn, name=name, side=side, currency=CURRENCY)
     for rate in rates:
@@ -104,9 +110,68 @@ async def seed_plan(
     deck_id = await seed_deck(conn, f"sell {name}", "sell", rates)
     return str(
         await queries.seed.add_plan.value(
-            conn, name=name, deck_id=deck_id, margin_floor_micro=margin_floor_micro
+            conn,
+            name=name,
+            deck_id=deck_id,
+            margin_floor_micro=margin_floor_micro,
         )
     )
+
+
+@dataclass(frozen=True, slots=True)
+class SeedBundle:
+    """A bundle for sale. covers: what one unit pays for, by service: seconds, messages, bytes."""
+
+    name: str
+    price_micro: int
+    units: int | None
+    covers: Mapping[str, int]
+    days: int = 30
+    fair_use_units: int | None = None
+    zone: str = "home"
+    prefixes: Sequence[str] = ()
+    renews: bool = False
+    burn_order: int = 100
+
+
+async def seed_bundle(conn: Connection, bundle: SeedBundle, currency: str = CURRENCY) -> str:
+    """Returns the bundle's id."""
+    return str(
+        await queries.allowance.add_bundle.value(
+            conn,
+            name=bundle.name,
+            currency=currency,
+            price_micro=bundle.price_micro,
+            units=bundle.units,
+            fair_use_units=bundle.fair_use_units,
+            covers=json.dumps(dict(bundle.covers)),
+            zone=bundle.zone,
+            prefixes=list(bundle.prefixes),
+            days=bundle.days,
+            renews=bundle.renews,
+            renew_wait_days=30,
+            burn_order=bundle.burn_order,
+        )
+    )
+
+
+async def ensure_plans(conn: Connection, plans: Iterable[PlanFile]) -> dict[str, str]:
+    """Create the plans that are missing, all or none. What exists stays as it is. Returns the ids by name."""
+    async with conn.transaction():
+        return {
+            plan.name: str(await plan_id_of(conn, plan.name) or await _add_plan(conn, plan)) for plan in plans
+        }
+
+
+async def _add_plan(conn: Connection, plan: PlanFile) -> UUID:
+    return (await apply_plan(conn, plan, author="callbridge", at=datetime.now(UTC))).plan_id
+
+
+async def first_bundles(conn: Connection, account_id: str, names: Iterable[str], at: datetime) -> None:
+    """Give an account its first bundles, paid from its first money."""
+    for name in names:
+        key = f"first {name} of {account_id}"
+        await buy(conn, account_id, name, key=key, author="callbridge", at=at)
 
 
 async def seed_app(conn: Connection, name: str, sip_host: str, sip_secret: str | None) -> str:
@@ -114,9 +179,14 @@ async def seed_app(conn: Connection, name: str, sip_host: str, sip_secret: str |
     return str(await queries.seed.add_app.value(conn, name=name, sip_host=sip_host, sip_secret=sip_secret))
 
 
+def account_of(a_number: str) -> str:
+    """The name of a subscriber's account."""
+    return f"subscriber {a_number}"
+
+
 async def seed_subscriber(conn: Connection, app_id: str, plan_id: str, who: SeedSubscriber) -> str:
     """A subscriber with an account and its first money. Returns the account's id."""
-    name = f"subscriber {who.a_number}"
+    name = account_of(who.a_number)
     account_id = await queries.seed.add_account.value(
         conn,
         kind="subscriber",

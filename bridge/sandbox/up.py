@@ -9,17 +9,23 @@ import signal
 import subprocess
 import sys
 import threading
+from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 from bridge import config
 from bridge.api.auth import create_key
+from bridge.database import Connection
 from bridge.errors import BridgeError, ConfigError, SwitchUnavailable
+from bridge.ledger.listing import account_id_of
+from bridge.rating.store.allowances import allowances
 from bridge.sandbox.carriers import AppUser, place_call
 from bridge.sandbox.demo import latest, wait_for_end
 from bridge.sandbox.magic import DRAMA_RANGES, MAGIC
 from bridge.sandbox.process import Deadline, tail
 from bridge.sandbox.progress import shown
+from bridge.sandbox.seed import account_of
 from bridge.sandbox.stack import ask
 from bridge.sandbox.world import CALLED, World, world
 
@@ -107,17 +113,22 @@ def running(root: Path) -> bool:
 
 def tell(facts: dict[str, Any]) -> str:
     """What to do with it."""
+    bundles = ", ".join(f'"{one["bundle"]}" until {one["until"][:10]}' for one in facts["bundles"]) or "none"
     magic = "\n".join(f"    …{one.ending.removeprefix('_'):8} {one.meaning}" for one in MAGIC)
     return f"""callbridge is running.
   API          {facts["api"]}/docs    key: {facts["api_key"]}
   SIP          {facts["sip"]}, app user {facts["a_number"]}
+  bundles      {bundles}
   database     {facts["dsn"]}
   files, logs  {facts["root"]}
 
 Try:
-  callbridge dial {CALLED}
+  export CALLBRIDGE_CONFIG={facts["root"]}/callbridge.toml
+  callbridge dial {CALLED}                      # the first carrier fails, the second takes it
+  callbridge bundle show '{facts["account"]}'   # what is left of the units
+  callbridge quote --from {facts["a_number"]} --to {CALLED} --seconds 36060   # when they end, money pays
+  callbridge audit
   curl -H 'Authorization: Bearer {facts["api_key"]}' {facts["api"]}/v1/calls
-  callbridge audit --config {facts["root"]}/callbridge.toml
   callbridge down
 
 Numbers that do something, in {", ".join(DRAMA_RANGES)}:
@@ -149,10 +160,22 @@ def _facts(root: Path, parts: World) -> dict[str, Any]:
         "api_key": stack.database_call(lambda conn: create_key(conn, "sandbox")),
         "sip": stack.sip_address,
         "a_number": parts.user.number,
+        "account": account_of(parts.user.number),
+        "bundles": stack.database_call(partial(_bundles, account=account_of(parts.user.number))),
         "sip_user": parts.user.username,
         "sip_password": parts.user.password,
         "dsn": stack.dsn,
     }
+
+
+async def _bundles(conn: Connection, account: str) -> list[dict[str, Any]]:
+    """What the app user has now."""
+    now = datetime.now(UTC).isoformat()
+    return [
+        {"bundle": one["bundle"], "until": one["until"]}
+        for one in await allowances(conn, await account_id_of(conn, account))
+        if one["until"] > now
+    ]
 
 
 def _background() -> None:

@@ -7,6 +7,8 @@ import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,23 +23,22 @@ from bridge.sandbox.seed import (
     SeedRate,
     SeedSubscriber,
     SeedTrunk,
+    ensure_plans,
+    first_bundles,
     seed_app,
-    seed_plan,
     seed_subscriber,
     seed_trunk,
 )
+from bridge.sandbox.shipped import shipped_plans
 from bridge.sandbox.stack import Stack
 
 # Both from the ranges reserved for fiction.
 CALLER: Final = "+498999998100"
 CALLED: Final = "+493023125010"  # the first carrier fails with 503, the second answers
-BALANCE_MICRO: Final = 10_000_000
+BALANCE_MICRO: Final = 20_000_000  # half of it buys the bundle
+PLAN: Final = "eplus"
+BUNDLE: Final = "600 units"
 
-SELL: Final = (
-    SeedRate("49", "Germany", 90_000),
-    SeedRate("1", "North America", 120_000),
-    SeedRate("44", "United Kingdom", 110_000, 60, 1),
-)
 BUY: Final = {
     "alpha": (
         SeedRate("49", "Germany", 14_000),
@@ -67,18 +68,23 @@ def world(root: Path, progress: Progress) -> Iterator[World]:
     cast = _cast(root / "world.json")
     app_port, user = cast["app_port"], AppUser(CALLER, APP, cast["password"])
     carriers = [Carrier(name, port) for name, port in zip(BUY, cast["trunk_ports"], strict=True)]
+    plans = {plan.name: plan for plan in shipped_plans()}
 
     async def seed(conn: Connection) -> None:
         for carrier in carriers:
             await seed_trunk(conn, SeedTrunk(carrier.name, carrier.port, BUY[carrier.name]))
-        plan_id = await seed_plan(conn, "standard", SELL)
+        plan_ids = await ensure_plans(conn, plans.values())
         app_id = await seed_app(conn, APP, f"127.0.0.1:{app_port}", user.password)
-        await seed_subscriber(conn, app_id, plan_id, SeedSubscriber(CALLER, BALANCE_MICRO, call_cap=2))
+        who = SeedSubscriber(CALLER, BALANCE_MICRO, call_cap=2)
+        account_id = await seed_subscriber(conn, app_id, plan_ids[PLAN], who)
+        included = [bundle.name for bundle in plans[PLAN].bundles if bundle.included]
+        await first_bundles(conn, account_id, [*included, BUNDLE], datetime.now(UTC))
 
     with EmbeddedPostgres(root / "postgres") as postgres:
         overrides = {"switch": {"emergency_trunk": carriers[0].name}}
         with Stack(root, install, postgres, overrides=overrides) as stack:
-            stack.prepare(seed)
+            if not stack.prepare(seed):  # a database of an earlier version lacks what came later
+                stack.database_call(partial(ensure_plans, plans=plans.values()))
             progress("starting the switch and the bridge", 0, 0)
             stack.start()
             progress("starting the carriers", 0, 0)

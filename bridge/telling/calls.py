@@ -11,7 +11,9 @@ from rich.console import Console
 from rich.table import Table
 
 WIDTH = 110
-_RIGHT = frozenset({"amount", "cost", "margin", "cost of 180 s", "PDD"})
+_RIGHT = frozenset(
+    {"amount", "cost", "margin", "cost of 180 s", "PDD", "held", "burnt", "released", "left now"}
+)
 
 
 def tell(story: Mapping[str, Any]) -> str:
@@ -27,8 +29,10 @@ def tell(story: Mapping[str, Any]) -> str:
         _routes(out, story)
     if story["attempts"]:
         _attempts(out, story["attempts"])
+    if story["bundles"]:
+        _bundles(out, story)
     if story["hold"]:
-        _hold(out, story["hold"])
+        _hold(out, story["hold"], beside=" beside the units" if story["bundles"] else "")
     if story["charge_steps"]:
         _charge(out, story)
     if story["entries"]:
@@ -76,10 +80,24 @@ def tell_figure(figure: Mapping[str, Any]) -> str:
     )
 
 
+def text_table(title: str, *columns: str, rows: Sequence[Sequence[object]]) -> str:
+    """A title and a table below it."""
+    out = Console(file=StringIO(), width=WIDTH, highlight=False, no_color=True)
+    _table(out, title, *columns, rows=rows)
+    assert isinstance(out.file, StringIO)
+    return out.file.getvalue().rstrip()
+
+
 def _outcome(story: Mapping[str, Any]) -> str:
     if story["state"] == "answered":
-        talked, billed = f"talked {story['talk_ms'] / 1000:.3f} s", f"billed {story['billed_s']} s"
-        return f"{talked}, {billed}, charged {story['charge']} {story['currency']}"
+        talked = f"talked {story['talk_ms'] / 1000:.3f} s"
+        paid = "".join(
+            f', paid by {_units(one["burnt"])} of "{one["bundle"]}"'
+            for one in story["bundles"]
+            if one["burnt"]
+        )
+        billed = f", billed {story['billed_s']} s" if story["billed_s"] or not paid else ""
+        return f"{talked}{paid}{billed}, charged {story['charge']} {story['currency']}"
     if story["state"] == "refused":
         return f"refused, {story['refuse_reason'].replace('_', ' ')}"
     last = (
@@ -142,8 +160,35 @@ def _attempts(out: Console, attempts: Sequence[Mapping[str, Any]]) -> None:
     _table(out, "Attempts", "", "trunk", "outcome", "SIP", "Q.850", "PDD", "cost", rows=rows)
 
 
-def _hold(out: Console, hold: Mapping[str, Any]) -> None:
+def _bundles(out: Console, story: Mapping[str, Any]) -> None:
+    rows = [
+        (
+            one["bundle"],
+            f"{one['unit_s']} s",
+            one["held"],
+            one["burnt"],
+            one["released"],
+            "without limit" if one["units"] is None else f"{one['left_now']} of {one['units']}",
+            f"{one['until'][:16].replace('T', ' ')} UTC",
+        )
+        for one in story["bundles"]
+    ]
+    columns = ("bundle", "a unit pays for", "held", "burnt", "released", "left now", "until")
+    _table(out, "Bundles: their units pay before money does", *columns, rows=rows)
+    if without := story["without_bundles"]:
+        steps = ", ".join(without["steps"][1:-1])
+        out.print(f"Without a bundle: {without['charge']} {story['currency']} ({steps}).\n", soft_wrap=True)
+
+
+def _units(count: int) -> str:
+    return "1 unit" if count == 1 else f"{count} units"
+
+
+def _hold(out: Console, hold: Mapping[str, Any], beside: str) -> None:
     unit = hold["currency"]
+    if hold["held"] == "0.00":
+        out.print(f"Hold: no money{beside}, {hold['state']}.\n")
+        return
     out.print(
         f"Hold: opened with {hold['opened']} {unit}, extended {hold['extensions']} times to {hold['held']} {unit}, "
         f"{hold['state']}: {hold['settled']} {unit} taken, {hold['released']} {unit} released.\n",

@@ -35,6 +35,16 @@ def tell_decks(decks: Sequence[Mapping[str, Any]]) -> str:
 
 def tell_deck(deck: Mapping[str, Any]) -> str:
     """A deck and its rates."""
+    head = f"{deck['name']}: {deck['side']}, {deck['currency']}, version {deck['version']}"
+    terms = dict(deck["terms"])
+    if days := terms.pop("holidays", None):
+        terms["holidays"] = f"{days[0]} to {days[-1]} ({len(days)})"
+    said = ", ".join(f"{name} {value}" for name, value in terms.items())
+    return rates_table(f"{head}{', ' + said if said else ''}", deck["rates"])
+
+
+def rates_table(title: str, rates: Sequence[Mapping[str, Any]]) -> str:
+    """One line a rate in force or to come."""
     rows = [
         (
             one["prefix"],
@@ -46,12 +56,10 @@ def tell_deck(deck: Mapping[str, Any]) -> str:
             one["effective_from"][:16],
             one["effective_to"][:16] or None,
         )
-        for one in deck["rates"]
+        for one in rates
     ]
-    head = f"{deck['name']}: {deck['side']}, {deck['currency']}, version {deck['version']}"
-    terms = ", ".join(f"{name} {value}" for name, value in deck["terms"].items())
     columns = ("prefix", "origin", "destination", "rate", "increment", "more", "from (UTC)", "to")
-    return _text(f"{head}{', ' + terms if terms else ''}", columns, rows)
+    return _text(title, columns, rows)
 
 
 def tell_import(one: Mapping[str, Any]) -> str:

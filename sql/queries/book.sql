@@ -1,7 +1,12 @@
 -- What every worker holds in memory: decks, plans, trunks. Reloaded on the notice `callbridge_config`.
 
 -- name: decks
-SELECT deck_id, name, version, side, currency, terms FROM deck;
+-- changes_at: when the deck's next rate comes into force or leaves it.
+SELECT deck_id, name, version, side, currency, terms, changed_at,
+       least((SELECT min(lower(r.valid)) FROM rate r WHERE r.deck_id = d.deck_id AND lower(r.valid) > :at::timestamptz),
+             (SELECT min(upper(r.valid)) FROM rate r
+               WHERE r.deck_id = d.deck_id AND NOT upper_inf(r.valid) AND upper(r.valid) > :at::timestamptz)) AS changes_at
+  FROM deck d;
 
 -- name: rates
 -- One deck's rates in force at an instant, in the order of their prefixes.
@@ -38,12 +43,8 @@ SELECT prefix, uuid_send(coalesce(rate_id, :import_id::uuid)), destination, rate
 -- name: bands
 SELECT deck_id, name, days, from_minute, to_minute, band_deck_id FROM deck_band ORDER BY deck_id, position;
 
--- name: next_change$
--- When the next rate comes into force or leaves it.
-SELECT min(edge) FROM rate, LATERAL (VALUES (lower(valid)), (upper(valid))) AS e (edge) WHERE edge > :at::timestamptz;
-
 -- name: plans
-SELECT plan_id, name, deck_id, margin_floor_micro FROM plan;
+SELECT plan_id, name, deck_id, margin_floor_micro, roaming_deck_id, zero_rated, on_net_free FROM plan;
 
 -- name: trunks
 SELECT t.trunk_id, t.name, t.account_id, a.name AS carrier, t.deck_id, t.host, t.port, t.capacity, t.priority, t.ring_s,

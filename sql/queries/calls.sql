@@ -2,13 +2,20 @@
 
 -- name: caller^
 -- Everything an admission is decided on that is not held in memory. One row, or none for an unknown caller.
-SELECT s.subscriber_id, s.account_id, s.plan_id, s.state AS subscriber_state, a.state AS account_state, a.currency,
+-- on_net is asked only where a B-number is given. Allowances: see allowances_v1.
+SELECT s.subscriber_id, s.account_id, s.plan_id, s.state AS subscriber_state, s.zone, a.state AS account_state, a.currency,
        a.balance_micro - a.held_micro + CASE a.funding WHEN 'postpaid' THEN a.credit_limit_micro ELSE 0 END AS available_micro,
        a.call_cap, EXISTS (SELECT 1 FROM rollout_allow r WHERE r.subscriber_id = s.subscriber_id) AS allowed,
        CASE WHEN a.call_cap IS NULL THEN 0
-            ELSE (SELECT count(*) FROM lease l WHERE l.account_id = a.account_id AND l.expires_at > now()) END AS live
+            ELSE (SELECT count(*) FROM lease l WHERE l.account_id = a.account_id AND l.expires_at > now()) END AS live,
+       EXISTS (SELECT 1 FROM subscriber o WHERE o.a_number = :b_number AND o.app_id = s.app_id AND o.state = 'active') AS on_net,
+       CASE WHEN a.bundled THEN allowances_v1(a.account_id, s.zone, :at) END AS allowances
   FROM subscriber s JOIN account a USING (account_id) JOIN app USING (app_id)
  WHERE s.a_number = :a_number AND app.name = :app;
+
+-- name: apps_of
+-- The apps in which a number has a subscriber.
+SELECT app.name FROM subscriber JOIN app USING (app_id) WHERE a_number = :a_number ORDER BY app.name;
 
 -- name: trunks_live
 -- Calls now on the trunks that have a capacity.
@@ -16,9 +23,9 @@ SELECT t.trunk_id, (SELECT count(*) FROM lease l WHERE l.trunk_id = t.trunk_id A
   FROM trunk t WHERE t.capacity IS NOT NULL;
 
 -- name: admit^
-SELECT * FROM call_admit_v1(
+SELECT * FROM call_admit_v2(
     :switch_id, :uniqueid, :sip_call_id, :channel, :subscriber_id, :account_id, :a_number, :dialled, :b_number,
-    :sell, :routes, :trunk_id, :trunk_cap, :hold_micro, :currency, :limit_ms, :lease_s);
+    :sell, :routes, :trunk_id, :trunk_cap, :hold_micro, :currency, :limit_ms, :lease_s, :allowance_ids, :units, :pers, :at);
 
 -- name: refuse!
 -- A refusal is a call, too: it has its row, so that "every attempt to call ends in one record" can be proved.
@@ -29,7 +36,7 @@ VALUES (:switch_id, :uniqueid, :sip_call_id, :subscriber_id, :account_id, :a_num
 
 -- name: frozen
 -- What the calls were admitted on: the rates and routes they are priced and retried by.
-SELECT c.call_id, c.sell, c.routes, c.a_number, c.b_number, c.sip_call_id, c.state, c.admitted_at
+SELECT c.call_id, c.sell, c.routes, c.a_number, c.b_number, c.sip_call_id, c.state, c.admitted_at, c.bundled
   FROM call c WHERE c.call_id = ANY (:call_ids::uuid[]);
 
 -- name: attempt_ended$
@@ -45,20 +52,39 @@ UPDATE lease l SET answered_at = i.answered_at, pdd_ms = i.pdd_ms,
  WHERE l.call_id = i.call_id AND l.answered_at IS NULL;
 
 -- name: due_for_extension
-SELECT l.call_id, l.channel, l.limit_ms, l.answered_at, h.held_micro, c.sell
+SELECT l.call_id, l.channel, l.limit_ms, l.answered_at, h.held_micro, c.sell, c.b_number, c.subscriber_id, c.bundled
   FROM lease l JOIN hold h USING (call_id) JOIN call c USING (call_id)
  WHERE l.switch_id = :switch_id AND l.extend_at <= clock_timestamp() AND l.answered_at IS NOT NULL
  ORDER BY l.extend_at LIMIT 500;
 
 -- name: extend^
-SELECT * FROM call_extend_v1(:call_id, :held_micro, :limit_ms, :extend_at, :expires_at);
+SELECT * FROM call_extend_v2(:call_id, :held_micro, :limit_ms, :extend_at, :expires_at, :allowance_ids, :units, :pers, :at);
 
+-- name: bundled^
+-- A call inside allowances: what it holds of them, and what else its subscriber has. Both as in `caller` and `burns`.
+SELECT (SELECT json_agg(json_build_array(n.allowance_id, d.name, n.per, n.held_units) ORDER BY n.burn_no)
+          FROM burn n JOIN allowance USING (allowance_id) JOIN bundle d USING (bundle_id)
+         WHERE n.source_id = :call_id) AS burns,
+       allowances_v1(s.account_id, s.zone, :at) AS allowances
+  FROM subscriber s WHERE s.subscriber_id = :subscriber_id;
+
+-- name: lock_accounts
+-- The accounts of these calls, so that what they hold stays as it is until they are ended.
+SELECT a.account_id FROM account a
+ WHERE a.account_id IN (SELECT c.account_id FROM call c WHERE c.call_id = ANY (:call_ids::uuid[])) ORDER BY a.account_id FOR NO KEY UPDATE;
+
+-- name: burns
+-- Units held by calls, in the order in which they pay: [allowance, bundle, seconds a unit, units].
+SELECT n.source_id AS call_id,
+       json_agg(json_build_array(n.allowance_id, d.name, n.per, n.held_units) ORDER BY n.burn_no) AS burns
+  FROM burn n JOIN allowance USING (allowance_id) JOIN bundle d USING (bundle_id)
+ WHERE n.source_id = ANY (:call_ids::uuid[]) GROUP BY n.source_id;
 -- name: ask_again!
 -- No money for another slice now; ask again later, for a top-up may arrive while the call lasts.
 UPDATE lease SET extend_at = clock_timestamp() + make_interval(secs => :later_s) WHERE call_id = :call_id;
 
 -- name: end
-SELECT * FROM call_end_v1(:ended::ended_call[]);
+SELECT * FROM call_end_v2(:ended::ended_call[]);
 
 -- name: leases
 -- Calls of a switch that may still be running, as the database knows them.
@@ -87,7 +113,9 @@ INSERT INTO call (switch_id, uniqueid, sip_call_id, a_number, dialled, state, ad
 VALUES (:switch_id, :uniqueid, '', :a_number, :dialled, :state, :admitted_at, :answered_at, :ended_at, :talk_ms, 'cdr');
 
 -- name: subscriber_plan^
-SELECT s.plan_id, a.currency FROM subscriber s JOIN account a USING (account_id) WHERE s.subscriber_id = :subscriber_id;
+SELECT s.plan_id, s.zone, a.currency,
+       EXISTS (SELECT 1 FROM subscriber o WHERE o.a_number = :b_number AND o.app_id = s.app_id AND o.state = 'active') AS on_net
+  FROM subscriber s JOIN account a USING (account_id) WHERE s.subscriber_id = :subscriber_id;
 
 -- name: disagree!
 INSERT INTO discrepancy (call_id, kind, detail) VALUES (:call_id, :kind, :detail) ON CONFLICT DO NOTHING;
@@ -105,6 +133,14 @@ SELECT x.*, t.name AS trunk, a.name AS carrier
 
 -- name: story_charge^
 SELECT * FROM charge WHERE call_id = :call_id;
+
+-- name: story_bundles
+-- The units a call held and burnt, by allowance in the order in which they paid, and what is left of each now.
+SELECT b.name, n.per, n.held_units, n.used_units, w.units, w.units - w.used_units - w.held_units AS left_units, upper(w.valid) AS until_at
+  FROM (SELECT o.allowance_id, o.per, min(o.burn_no) AS first_no, sum(o.held_units)::bigint AS held_units,
+               sum(o.used_units)::bigint AS used_units
+          FROM burn o WHERE o.source_id = :call_id GROUP BY o.allowance_id, o.per) n
+  JOIN allowance w USING (allowance_id) JOIN bundle b USING (bundle_id) ORDER BY n.first_no;
 
 -- name: story_hold^
 SELECT * FROM hold WHERE call_id = :call_id;

@@ -11,6 +11,23 @@ SELECT deck_id, name, side, currency, version, terms FROM deck WHERE name = :nam
 -- name: create_deck!
 INSERT INTO deck (name, side, currency) VALUES (:name, :side, :currency) ON CONFLICT (name) DO NOTHING;
 
+-- name: set_terms!
+UPDATE deck SET terms = :terms::jsonb, changed_at = clock_timestamp() WHERE deck_id = :deck_id;
+
+-- name: bands_of
+SELECT b.name, b.days, b.from_minute, b.to_minute, d.name AS deck
+  FROM deck_band b JOIN deck d ON d.deck_id = b.band_deck_id WHERE b.deck_id = :deck_id ORDER BY b.position;
+
+-- name: lock_head!
+SELECT FROM deck WHERE deck_id = :deck_id FOR NO KEY UPDATE;
+
+-- name: clear_bands!
+DELETE FROM deck_band WHERE deck_id = :deck_id;
+
+-- name: add_band!
+INSERT INTO deck_band (deck_id, position, name, days, from_minute, to_minute, band_deck_id, currency)
+VALUES (:deck_id, :position, :name, :days::smallint[], :from_minute, :to_minute, :band_deck_id, :currency);
+
 -- name: origin_sets
 SELECT name, array_agg(prefix ORDER BY prefix) AS prefixes FROM origin_set GROUP BY name ORDER BY name;
 
@@ -234,6 +251,11 @@ UPDATE deck_import SET state = :state, adds = :adds, removes = :removes, summary
 DELETE FROM deck_import_row WHERE import_id IN (
     SELECT import_id FROM deck_import WHERE deck_id = :deck_id AND state = 'staged' AND base_version < :version
 );
+
+-- name: forget_file!
+-- What staging made, so that another file can be staged in the same transaction.
+DROP TABLE IF EXISTS deck_row, deck_price, deck_repeated, deck_touched, deck_timeline, deck_difference CASCADE;
+DROP TABLE IF EXISTS deck_unmatched;
 
 -- name: import_of^
 SELECT i.import_id, i.deck_id, d.name AS deck, d.currency, d.version AS deck_version, i.base_version, i.mode, i.state,

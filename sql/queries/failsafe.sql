@@ -8,8 +8,3 @@ SELECT app.name AS app, s.a_number, s.subscriber_id, s.plan_id
  WHERE s.state = 'active' AND a.state = 'active' AND a.funding = 'postpaid' AND a.currency = d.currency
    AND a.balance_micro - a.held_micro + a.credit_limit_micro > 0 AND a.call_cap IS DISTINCT FROM 0
    AND EXISTS (SELECT 1 FROM rollout_allow r WHERE r.subscriber_id = s.subscriber_id);
-
--- name: prefixes$
--- Every prefix now in force in some of these decks, once.
-SELECT coalesce(array_agg(DISTINCT prefix), '{}') FROM rate
- WHERE deck_id = ANY (:deck_ids::uuid[]) AND valid @> now() AND origin_set = '';

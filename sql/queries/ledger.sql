@@ -114,11 +114,16 @@ SELECT call_id, coalesce(o.cost_micro, 0) AS cost_micro, coalesce(b.booked_micro
 
 -- name: audit_charges
 -- Charges with what they were priced from, to be computed again.
-SELECT h.call_id, c.sell, c.talk_ms, h.amount_micro, h.billed_s FROM charge h LEFT JOIN call c USING (call_id);
+SELECT h.call_id, c.sell, c.talk_ms, c.answered_at, h.amount_micro, h.billed_s, h.covered_s,
+       CASE WHEN c.bundled THEN
+            (SELECT json_agg(json_build_array(n.allowance_id, '', n.per, n.held_units, n.used_units) ORDER BY n.burn_no)
+               FROM burn n WHERE n.source_id = c.call_id) END AS burns
+  FROM charge h LEFT JOIN call c USING (call_id);
 
 -- name: audit_costs
 -- Answered attempts, and whatever else cost something, with what they were priced from. Only the answered one talked.
-SELECT x.call_id, x.attempt_no, x.buy, CASE x.outcome WHEN 'answered' THEN c.talk_ms ELSE 0 END AS talk_ms, x.cost_micro, x.billed_s
+SELECT x.call_id, x.attempt_no, x.buy, CASE x.outcome WHEN 'answered' THEN c.talk_ms ELSE 0 END AS talk_ms, c.answered_at,
+       x.cost_micro, x.billed_s
   FROM attempt x JOIN call c USING (call_id) WHERE x.outcome = 'answered' OR x.cost_micro <> 0 OR x.billed_s <> 0;
 
 -- name: audit_reversals

@@ -53,6 +53,7 @@ async def api(dsn: str, tmp_path: Path) -> AsyncIterator[Api]:
         app = create_app(Services(house.pool, books, lambda: asdict(agi), lambda: None))
         async with AsyncClient(transport=ASGITransport(app), base_url="http://bridge") as client:
             yield Api(client, key, house, books, agi, link)
+        assert not await house.broken()
 
 
 def problem(response: Response, status: int, code: str) -> dict[str, object]:

@@ -1,4 +1,4 @@
-"""Tests of the schema and its functions: a seeded database for each."""
+"""Tests of the schema and its functions: a seeded database for each, whose books must be sound in the end, too."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from tests.seeded import Seeded, seeded
 
 
 @pytest.fixture
-async def house(dsn: str) -> AsyncIterator[Seeded]:
+async def house(dsn: str, request: pytest.FixtureRequest) -> AsyncIterator[Seeded]:
     async with seeded(dsn) as made:
         yield made
+        if not request.node.get_closest_marker("breaks_books"):
+            assert not await made.broken()

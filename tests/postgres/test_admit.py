@@ -94,6 +94,7 @@ async def test_the_trunk_cap_is_exact_across_accounts(house: Seeded) -> None:
     assert not await house.broken()
 
 
+@pytest.mark.breaks_books
 async def test_an_expired_lease_frees_its_place(house: Seeded) -> None:
     who = await house.subscriber(balance_micro=10**6, call_cap=1)
     assert (await house.write(who, 1_000, trunk_cap=1)).status == "ok"

@@ -93,6 +93,7 @@ NO_TRIGGERS = "SET LOCAL session_replication_role = replica; "
         ("UPDATE attempt SET cost_micro = 1 WHERE fault = 'carrier'", {COST, "costs_are_booked"}),
     ],
 )
+@pytest.mark.breaks_books
 async def test_every_damage_is_named(house: Seeded, conn: Connection, damage: str, named: set[str]) -> None:
     who, call_id = await history(house)
     async with conn.transaction():
@@ -116,6 +117,7 @@ async def test_the_books_do_not_move_while_they_are_audited(house: Seeded, conn:
     assert not await house.broken()
 
 
+@pytest.mark.breaks_books
 async def test_what_is_found_is_bounded(
     house: Seeded, conn: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -143,4 +145,4 @@ async def test_what_is_found_is_bounded(
     ],
 )
 def test_a_rate_that_cannot_be_read_recomputes_to_nothing(frozen: str | None, talk_ms: int | None) -> None:
-    assert recompute(frozen, talk_ms) == {}
+    assert recompute(frozen, talk_ms, None) == {}

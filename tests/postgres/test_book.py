@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, time, timedelta
 
 import pytest
 
@@ -14,6 +14,7 @@ from bridge.calls.book import Book, load_book
 from bridge.calls.book_watch import BookWatch
 from bridge.database import connection
 from bridge.errors import StoreUnavailable
+from bridge.telephony.number import Number
 from tests.seeded import Seeded, at_once
 
 DEADLINE_S = 10.0
@@ -84,6 +85,22 @@ async def test_a_new_price_is_in_the_next_book(house: Seeded, dsn: str) -> None:
         assert price(watch.current()) == 72_000
 
 
+async def test_a_replaced_router_lets_go_of_its_plans(house: Seeded, dsn: str) -> None:
+    async with watching(house, dsn) as watch:
+        first = await watch.next()
+        (plan,) = first.plans.values()
+        sell = plan.deck.tariff("493023125010")
+        assert sell is not None
+        made = first.router.plan(Number("+493023125010"), sell, {})
+        assert [route.name for route in made.routes] == ["alpha", "beta"]
+        assert any(first.router._kept)
+        await house.rows("UPDATE trunk SET enabled = false WHERE name = 'alpha'")
+        second = await watch.next()
+        assert not any(first.router._kept)
+        assert [one.name for one in second.router.plan(Number("+493023125010"), sell, {}).routes] == ["beta"]
+        assert first.router.plan(Number("+493023125010"), sell, {}) == made, "a call may still be using it"
+
+
 async def test_after_a_lost_connection_what_changed_meanwhile_is_read(house: Seeded, dsn: str) -> None:
     async with watching(house, dsn) as watch:
         await watch.next()
@@ -119,17 +136,19 @@ async def test_a_rate_comes_into_force_at_its_instant(house: Seeded, dsn: str) -
         new = await watch.next()
         assert datetime.now(UTC) >= changes_at
         assert price(new) == 90_000
-        assert new.changes_at is None
+        assert new.changes_at is not None and new.changes_at > changes_at
 
 
 async def test_the_books_before_and_after_a_change(house: Seeded) -> None:
-    changes_at = datetime.now(UTC) + timedelta(hours=1)
+    noon = datetime.combine(datetime.now(UTC) + timedelta(days=1), time(12), UTC)
+    changes_at = noon + timedelta(minutes=1)
     await change_at(house, changes_at)
     async with connection(house.pool) as conn:
         before = await load_book(conn, changes_at - timedelta(microseconds=1))
         after = await load_book(conn, changes_at)
     assert (price(before), before.changes_at) == (60_000, changes_at)
-    assert (price(after), after.changes_at) == (90_000, None)
+    midnight = noon + timedelta(hours=12)  # the rates of exchange are those of a day
+    assert (price(after), after.changes_at) == (90_000, midnight)
 
 
 async def test_rates_of_an_origin_set_are_not_taken_for_everyones(house: Seeded) -> None:

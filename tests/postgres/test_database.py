@@ -32,7 +32,8 @@ from bridge.errors import (
         ("55P03", StoreUnavailable),
         ("57014", StoreUnavailable),
         ("57P01", StoreUnavailable),
-        ("23505", StoreError),
+        ("23505", Conflict),
+        ("23502", StoreError),
         ("22012", StoreError),
     ],
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -17,19 +18,13 @@ from bridge.sandbox.seed import APP
 from tests.seeded import Seeded, ended
 
 ROWS = 5_000
+pytestmark = pytest.mark.breaks_books  # the tables are filled, not lived in
 READ_MAX = 100
+NOW = datetime.now(UTC)
 BIG = (
-    "account",
-    "subscriber",
-    "rollout_allow",
-    "call",
-    "charge",
-    "attempt",
-    "entry",
-    "lease",
-    "hold",
-    "transfer",
-)
+    "account", "subscriber", "rollout_allow", "call", "charge", "attempt", "entry", "lease", "hold", "transfer",
+    "allowance", "burn",
+)  # fmt: skip
 FILL = f"""
     DROP TRIGGER entry_sums_to_zero ON entry;
     INSERT INTO account (kind, name, currency, call_cap)
@@ -48,6 +43,15 @@ FILL = f"""
       FROM call, trunk WHERE trunk.name = 'alpha' ON CONFLICT DO NOTHING;
     INSERT INTO lease (call_id, switch_id, account_id, trunk_id, channel, limit_ms, expires_at)
     SELECT call_id, switch_id, account_id, gen_random_uuid(), 'c', 1, now() + interval '1 h' FROM call;
+    INSERT INTO bundle (name, currency, price_micro, units, covers, days)
+    VALUES ('b', 'EUR', 0, 9, '{{"voice": 60}}', 30);
+    INSERT INTO allowance (account_id, bundle_id, idempotency_key, units, covers, zone, prefixes, burn_order, valid,
+                           renews, bought_at)
+    SELECT account_id, bundle_id, a.name || n, 9, covers, 'home', '{{}}', 1, tstzrange(now() - n * interval '31 days',
+           now() + interval '30 days' - n * interval '31 days'), true, now()
+      FROM account a, bundle, generate_series(0, 2) n WHERE a.name ~ '^s[0-9]';
+    INSERT INTO burn (source_id, burn_no, allowance_id, per, held_units)
+    SELECT call_id, 1, allowance_id, 60, 1 FROM call JOIN allowance USING (account_id) WHERE valid @> now();
     INSERT INTO hold (call_id, account_id, currency, opened_micro, held_micro)
     SELECT call_id, account_id, 'EUR', 1, 1 FROM call ON CONFLICT DO NOTHING;
     INSERT INTO entry (transfer_id, entry_no, account_id, amount_micro, currency)
@@ -104,15 +108,32 @@ async def test_no_question_reads_a_whole_table(full: tuple[Connection, UUID], mo
     payer = await conn.fetchval("SELECT account_id FROM call WHERE call_id = $1", call_id)
     refunded = Query("SELECT * FROM refunded WHERE transfer_id = $1", ("transfer_id",))  # in transfer_book_v1
     asked = {
-        "caller": await rows_read(conn, calls.caller, app=APP, a_number="+4915100007"),
+        "caller": await rows_read(
+            conn, calls.caller, app=APP, a_number="+4915100007", b_number="+4915100008", at=NOW
+        ),
         "trunks_live": await rows_read(conn, calls.trunks_live),
         "frozen": await rows_read(conn, calls.frozen, call_ids=[call_id]),
         "endings": await rows_read(conn, calls.endings, call_ids=[call_id]),
         "recent": await rows_read(conn, calls.recent, before=LAST_CALL, page=21),
         "older": await rows_read(conn, calls.recent, before=await of_the_middle(conn), page=21),
+        "bundled": await rows_read(
+            conn,
+            calls.bundled,
+            call_id=call_id,
+            at=NOW,
+            subscriber_id=await conn.fetchval(
+                "SELECT subscriber_id FROM subscriber WHERE a_number = '+4915100007'"
+            ),
+        ),
+        "burns": await rows_read(conn, calls.burns, call_ids=[call_id]),
+        "lock_accounts": await rows_read(conn, calls.lock_accounts, call_ids=[call_id]),
+        "renew": await rows_read(
+            conn, queries.allowance.renew, at=NOW - timedelta(days=60), ahead_s=5.0, page=200
+        ),
         "story_call": await rows_read(conn, calls.story_call, call_id=call_id),
         "story_attempts": await rows_read(conn, calls.story_attempts, call_id=call_id),
         "story_charge": await rows_read(conn, calls.story_charge, call_id=call_id),
+        "story_bundles": await rows_read(conn, calls.story_bundles, call_id=call_id),
         "story_hold": await rows_read(conn, calls.story_hold, call_id=call_id),
         "story_entries": await rows_read(conn, calls.story_entries, call_id=call_id),
         "account": await rows_read(conn, queries.ledger.account, name="s7"),

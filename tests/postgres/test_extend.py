@@ -1,4 +1,4 @@
-"""call_extend_v1: the next slice, in totals, beside a call that may be ending."""
+"""call_extend_v2: the next slice, in totals, beside a call that may be ending."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from bridge.calls.extend import Extended
+from bridge.rating.reserve import Reservation
 from tests.seeded import KINGDOM, SECOND_MICRO, Seeded, Work, at_once, ended
 
 ROUNDS = 30
@@ -16,9 +17,8 @@ ROUNDS = 30
 
 async def extend(house: Seeded, call_id: UUID, held_micro: int, limit_ms: int = 20_000) -> tuple[str, int]:
     at = datetime.now(UTC) + timedelta(milliseconds=limit_ms)
-    return await house.store.extend(
-        call_id, held_micro=held_micro, limit_ms=limit_ms, extend_at=at, expires_at=at
-    )
+    reserved = Reservation((), held_micro, limit_ms)
+    return await house.store.extend(call_id, reserved, extend_at=at, expires_at=at, at=at)
 
 
 async def test_totals_make_a_repeat_harmless(house: Seeded) -> None:
@@ -83,25 +83,25 @@ async def test_extension_and_end_at_once_never_block_each_other(house: Seeded, e
 async def test_due_calls_get_their_next_slice_and_then_what_is_left(house: Seeded) -> None:
     who = await house.subscriber(balance_micro=25 * SECOND_MICRO)
     call_id = (await house.admitted(who)).frozen.call_id
-    assert await house.extensions.due() == [], "nobody has answered"
+    assert await house.extensions.due(datetime.now(UTC)) == [], "nobody has answered"
     answered_at = datetime.now(UTC) - timedelta(seconds=9.5)
     await house.answer(call_id, at=answered_at)
     margin = timedelta(milliseconds=house.rules.cut_margin_ms)
-    assert await house.extensions.due() == [
+    assert await house.extensions.due(datetime.now(UTC)) == [
         Extended(call_id, await house.value("SELECT channel FROM lease"), 20_000,
                  answered_at + timedelta(seconds=20) - margin)
     ]  # fmt: skip
-    assert await house.extensions.due() == [], "not due again before the new slice runs out"
+    assert await house.extensions.due(datetime.now(UTC)) == [], "not due again before the new slice runs out"
     await house.rows("UPDATE lease SET extend_at = now()")
-    (last,) = await house.extensions.due()
+    (last,) = await house.extensions.due(datetime.now(UTC))
     assert last.limit_ms == 25_000
     assert (await house.account(who))["held_micro"] == 25 * SECOND_MICRO
     await house.rows("UPDATE lease SET extend_at = now()")
-    assert await house.extensions.due() == [], "no money for more"
+    assert await house.extensions.due(datetime.now(UTC)) == [], "no money for more"
     assert await house.value("SELECT extend_at > now() FROM lease"), "asked again later"
     await house.top_up(who, 5 * SECOND_MICRO, "while it lasts")
     await house.rows("UPDATE lease SET extend_at = now()")
-    (more,) = await house.extensions.due()
+    (more,) = await house.extensions.due(datetime.now(UTC))
     assert more.limit_ms == 30_000
     await house.end(ended(call_id, talk_ms=29_000))
     assert (await house.account(who))["balance_micro"] == SECOND_MICRO
@@ -114,7 +114,7 @@ async def test_what_a_slice_holds_covers_fee_minimum_and_increments(house: Seede
     admitted = await house.admitted(who, KINGDOM)
     assert await house.value("SELECT opened_micro FROM hold") == 7_000 + 110_000 * 90 // 60
     await house.answer(admitted.frozen.call_id, at=datetime.now(UTC) - timedelta(seconds=9.5))
-    await house.extensions.due()
+    await house.extensions.due(datetime.now(UTC))
     await house.end(ended(admitted.frozen.call_id, talk_ms=96_001))
     charge = await house.row("SELECT * FROM charge")
     assert (charge["billed_s"], charge["amount_micro"]) == (102, 7_000 + 110_000 * 102 // 60)

@@ -13,7 +13,7 @@ from bridge import queries
 from bridge.database import Connection, connect
 from tests.seeded import Seeded, at_once
 
-MONTHLY = ("call", "attempt", "charge", "entry")
+MONTHLY = ("call", "attempt", "charge", "entry", "burn")
 MILLISECOND = timedelta(milliseconds=1)
 
 
@@ -121,7 +121,7 @@ async def test_every_partition_has_the_parents_keys_and_checks(conn: Connection)
     ],
 )
 async def test_rates_of_one_prefix_cannot_overlap(conn: Connection, valid: str, fits: bool) -> None:
-    deck_id = await queries.seed.add_deck.value(conn, name="d", side="sell", currency="EUR")
+    deck_id = await queries.seed.add_deck.value(conn, name="d", side="sell", currency="EUR", terms="{}")
     add = partial(
         conn.execute,
         "INSERT INTO rate (deck_id, prefix, origin_set, destination, rate_micro, valid)"

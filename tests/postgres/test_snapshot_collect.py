@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 from time import time
@@ -13,9 +13,9 @@ from bridge.calls import snapshot as module
 from bridge.calls.snapshot import Routes, SnapshotWriter, best_routes, make_key, read_key, unseal
 from bridge.config import Failsafe, Settings
 from bridge.database import connection
-from bridge.rating.store import Plan
-from bridge.routing.trunk import Trunk
-from bridge.sandbox.seed import APP, SeedRate, SeedTrunk, seed_trunk
+from bridge.rating.plan import Plan
+from bridge.routing.router import Router
+from bridge.sandbox.seed import APP, SeedRate, SeedTrunk, seed_deck, seed_trunk
 from bridge.telephony.number import Number
 from tests.seeded import GERMANY, KINGDOM, Seeded, Who, ended
 
@@ -33,8 +33,7 @@ async def business(house: Seeded, credit_limit_micro: int = 10**6) -> Who:
 
 
 async def callers(house: Seeded, writer: SnapshotWriter) -> set[str]:
-    async with connection(house.pool) as conn:
-        snapshot = await writer.collect(conn, house.book, time())
+    snapshot = await writer.collect(house.pool, house.book, time())
     return set(snapshot.subscribers.get(APP, {}))
 
 
@@ -56,6 +55,7 @@ async def test_prepaid_waits_for_the_bridge(house: Seeded, writer: SnapshotWrite
         "DELETE FROM rollout_allow",
     ],
 )
+@pytest.mark.breaks_books
 async def test_who_could_not_call_now_cannot_call_then(
     house: Seeded, writer: SnapshotWriter, less: str
 ) -> None:
@@ -75,8 +75,7 @@ async def test_what_is_written_can_be_read_and_routes_as_the_bridge_would(
     house: Seeded, writer: SnapshotWriter, tmp_path: Path
 ) -> None:
     who = await business(house)
-    async with connection(house.pool) as conn:
-        await writer.put(await writer.collect(conn, house.book, time()))
+    await writer.put(await writer.collect(house.pool, house.book, time()))
     snapshot = unseal((tmp_path / "snapshot").read_bytes(), read_key(tmp_path / "key"), time())
     found = snapshot.subscriber(APP, who.a_number)
     assert found is not None
@@ -95,18 +94,53 @@ async def test_routes_follow_the_book_and_are_kept_while_it_stands(
     await business(house)
     worked_out: list[Plan] = []
 
-    def counted(subscribed: Plan, trunks: Sequence[Trunk], prefixes: Iterable[str], at: datetime) -> Routes:
+    def counted(subscribed: Plan, router: Router, at: datetime) -> Routes:
         worked_out.append(subscribed)
-        return best_routes(subscribed, trunks, prefixes, at)
+        return best_routes(subscribed, router, at)
 
     monkeypatch.setattr(module, "best_routes", counted)
+
+    async def routes() -> Mapping[str, Mapping[str, str | None]]:
+        return (await writer.collect(house.pool, house.book, time())).routes
+
+    first = await routes()
+    assert await routes() == first
+    await house.rows("UPDATE origin_set SET prefix = prefix")
+    await house.reload()
+    assert await routes() == first
+    assert len(worked_out) == 1, "another book, with nothing in it that routes depend on"
     async with connection(house.pool) as conn:
-        first = await writer.collect(conn, house.book, time())
-        again = await writer.collect(conn, house.book, time())
-        assert again.routes == first.routes
-        assert len(worked_out) == 1
         await seed_trunk(conn, SeedTrunk("cheap", 5064, (SeedRate("49", "Germany", 1),)))
-        await house.reload()
-        (table,) = (await writer.collect(conn, house.book, time())).routes.values()
+    await house.reload()
+    (table,) = (await routes()).values()
     assert table["49"] == "cheap"
-    assert len(worked_out) == 2
+    await house.rows("UPDATE rate SET rate_micro = 50000 WHERE rate_micro = 1")
+    await house.reload()
+    (table,) = (await routes()).values()
+    assert table["49"] == "alpha"
+    await house.rows("UPDATE trunk SET enabled = false WHERE name = 'alpha'")
+    await house.reload()
+    (table,) = (await routes()).values()
+    assert table["49"] == "beta"
+    await house.rows("UPDATE plan SET margin_floor_micro = 1000000")
+    await house.reload()
+    (table,) = (await routes()).values()
+    assert "49" not in table
+    assert len(worked_out) == 5
+
+
+async def test_prefixes_of_a_bands_deck_have_routes_of_their_own(
+    house: Seeded, writer: SnapshotWriter
+) -> None:
+    await business(house)
+    async with connection(house.pool) as conn:
+        blocked = await seed_deck(conn, "never", "buy", [SeedRate("4930", "Berlin", 1)])
+    await house.rows("UPDATE rate SET blocked = true WHERE deck_id = $1", blocked)
+    await house.rows(
+        "INSERT INTO deck_band (deck_id, position, name, days, from_minute, to_minute, band_deck_id, currency)"
+        " SELECT deck_id, 0, 'always', '{0,1,2,3,4,5,6,7}', 0, 1440, $1, 'EUR' FROM deck WHERE name = 'buy alpha'",
+        blocked,
+    )
+    await house.reload()
+    (table,) = (await writer.collect(house.pool, house.book, time())).routes.values()
+    assert (table["49"], table["4930"]) == ("alpha", "beta")

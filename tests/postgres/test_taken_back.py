@@ -197,6 +197,7 @@ NO_TRIGGERS = "SET LOCAL session_replication_role = replica; "
         ("UPDATE transfer SET reverses = '{paid}' WHERE transfer_id = '{reversal}'", "audit_refunds"),
     ],
 )  # fmt: skip
+@pytest.mark.breaks_books
 async def test_the_audit_finds_what_was_taken_back_wrongly(house: Seeded, damage: str, question: str) -> None:
     who = await house.subscriber(5 * MICRO)
     paid, wrong = [await purchase(house, who, MICRO, key) for key in ("one", "two")]

@@ -1,12 +1,17 @@
 from __future__ import annotations
 
 import json
+from array import array
+from dataclasses import replace
+from unittest import mock
 
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bridge.rating import prefixes
 from bridge.rating.deck import Deck
 from bridge.rating.origin import Origins
+from bridge.rating.packed import Packed, Packing, row_of
 from bridge.rating.rate import Rate
 from bridge.rating.tariff import Tariff
 from bridge.routing.plan import Route, plan
@@ -169,3 +174,48 @@ def test_a_router_answers_as_a_plan_made_anew(trunks, calls, fx):
         written = json.loads(json.dumps(made.to_json()))
         assert tuple(map(Route.from_json, written["routes"])) == made.routes
         assert len(made.routes) + len(made.left_out) == len(trunks)
+
+
+@given(ROWS, st.randoms(use_true_random=False), st.integers(1, 5), st.booleans())
+def test_rates_packed_some_at_a_time_are_those_packed_at_once(rows, shuffle, size, by_uuid):
+    given_rates = [row_of(rate) for rate in map(deck_by_origin(rows)._rate, range(len(rows)))]
+    if by_uuid:
+        given_rates = [(row[0], bytes([n]) * 16, *row[2:]) for n, row in enumerate(given_rates)]
+    shuffle.shuffle(given_rates)
+    packing = Packing()
+    for begin in range(0, len(given_rates), size):
+        packing.add(given_rates[begin : begin + size])
+    packed = Packed(packing)
+    once = Packed(Packing().add(sorted(given_rates, key=lambda row: row[0])))
+    assert list(packed.prefixes.keys) == list(once.prefixes.keys)
+
+    def rates(of: Packed) -> set[Rate]:
+        return {of.rate(position, "d", "EUR") for position in range(len(of))}
+
+    assert rates(packed) == rates(once)
+    assert len(rates(packed)) == len(rows)
+
+
+@given(st.lists(st.lists(st.integers(0, 50)), max_size=5))
+def test_a_union_is_what_a_set_says(columns):
+    with mock.patch.object(prefixes, "_SLICE", 2):
+        joined = prefixes.union([array("Q", sorted(column)) for column in columns])
+    assert list(joined) == sorted(set().union(*columns))
+
+
+@given(BUYS, st.lists(st.text("01", min_size=4, max_size=11), max_size=5))
+def test_a_renewed_router_answers_as_one_made_anew(trunks, numbers):
+    router = Router(trunks)
+    assert router.renewed(list(trunks), {}) is router
+    changed = [replace(trunk, enabled=not trunk.enabled) for trunk in trunks[:1]] + list(trunks[1:])
+    renewed = router.renewed(changed, {})
+    assert renewed.keys is router.keys
+    sell = Tariff(Rate("r", "s", "0", "x", "EUR", 10_000_000))
+    for digits in numbers:
+        number = Number(f"+1{digits}")
+        made = plan(number, sell, changed, {})
+        assert renewed.plan(number, sell, {}) == made
+        assert Router(changed, keep=False).plan(number, sell, {}) == made
+    steps = sum(1 for _ in renewed.forget())
+    assert steps <= 1
+    assert not any(renewed._kept)

@@ -1,7 +1,7 @@
 """Whatever happens at the same time on a few accounts, nobody is overdrawn, nothing is lost, nothing is booked twice.
 
-Several actors, each with its own connection, admit, answer, extend, fail over, end, top up and expire calls on real
-Postgres, at once. Then every call still running is ended, and the books are audited.
+Several actors, each with its own connection, admit, answer, extend, fail over and end calls, top up, buy bundles,
+report messages and renew, on real Postgres, at once. Then every call still running is ended, and the books are audited.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any, TypeAlias, TypeVar
 from uuid import UUID
@@ -22,15 +23,21 @@ from hypothesis import strategies as st
 from bridge.calls.admit import Admitted
 from bridge.calls.audit import audit
 from bridge.calls.frozen import Frozen
-from bridge.database import connection
-from bridge.errors import Conflict, StoreUnavailable
+from bridge.database import connection, transaction
+from bridge.errors import Conflict, InsufficientFunds, StoreUnavailable
+from bridge.rating.store.allowances import renew_due
 from bridge.sandbox.postgres import EmbeddedPostgres
+from bridge.sandbox.seed import SeedBundle
 from tests.seeded import GERMANY, KINGDOM, Seeded, Who, at_once, ended, seeded
 
 T = TypeVar("T")
 Run: TypeAlias = Callable[[Coroutine[Any, Any, T]], T]
 
 ACCOUNTS = 3
+BUNDLES = (
+    SeedBundle("few", 5_000, 2, {"voice": 10, "sms": 1}, renews=True),
+    SeedBundle("many", 10_000, 9, {"voice": 7, "sms": 2}, burn_order=1),
+)
 FIRST_MICRO = 30_000  # three slices to Germany, none to the United Kingdom
 
 who = st.integers(0, ACCOUNTS - 1)
@@ -43,6 +50,9 @@ OPS = st.one_of(
     st.tuples(st.just("end"), st.lists(call, min_size=1, max_size=4), st.sampled_from((0, 1, 4_000, 15_000, 95_000)),
               st.sampled_from(("journal", "cdr", "resync", "agi")), st.sampled_from((1, 1, 2, None))),
     st.tuples(st.just("top_up"), who, st.integers(1, 2), st.sampled_from((20_000, 200_000))),
+    st.tuples(st.just("buy"), who, st.booleans()),
+    st.tuples(st.just("usage"), who, st.integers(1, 2), st.integers(1, 5)),
+    st.tuples(st.just("renew"), st.sampled_from((0, 30, 61))),
 )  # fmt: skip
 
 
@@ -83,7 +93,7 @@ class Scene:
                 "UPDATE lease SET extend_at = now() WHERE answered_at IS NOT NULL AND call_id = $1",
                 frozen.call_id,
             )
-            await self.house.extensions.due()
+            await self.house.extensions.due(datetime.now(UTC))
 
     async def fail(self, place: int) -> None:
         if frozen := self.chosen(place):
@@ -100,6 +110,19 @@ class Scene:
         with suppress(Conflict):
             transfer_id = await self.house.top_up(account, amount_micro, f"{account.a_number} {key}")
             self.paid_in[transfer_id] = amount_micro
+
+    async def buy(self, place: int, many: bool) -> None:
+        with suppress(InsufficientFunds):
+            await self.house.buy(self.whos[place], BUNDLES[many])
+
+    async def usage(self, place: int, key: int, messages: int) -> None:
+        account = self.whos[place]
+        with suppress(Conflict):
+            await self.house.usage(account, "sms", messages, f"sms {account.a_number} {key}")
+
+    async def renew(self, days: int) -> None:
+        async with transaction(self.house.pool) as conn:
+            await renew_due(conn, self.house.begin_at + timedelta(days=days))
 
     async def finish(self) -> None:
         """End what still runs, all in one batch."""
@@ -118,7 +141,10 @@ def house(run: Run[Any], postgres: EmbeddedPostgres, template: str) -> Iterator[
     """One database for all examples: the books of the earlier ones must stay sound, too."""
     postgres.create_database("interleavings", template)
     context = seeded(postgres.dsn("interleavings"))
-    yield run(context.__aenter__())
+    made = run(context.__aenter__())
+    run(made.rows("INSERT INTO service_price SELECT plan_id, 'sms', 'home', 3000, 1 FROM plan"))
+    run(made.sell(BUNDLES))
+    yield made
     run(context.__aexit__(None, None, None))
     postgres.drop_database("interleavings")
 
@@ -138,8 +164,14 @@ async def play(house: Seeded, actors: list[list[tuple[Any, ...]]]) -> None:
         "SELECT coalesce(sum(amount_micro - written_off_micro), 0)::bigint FROM charge WHERE account_id = ANY ($1)",
         [one.account_id for one in whos],
     )
+    bought = await house.value(
+        "SELECT coalesce(sum(-amount_micro), 0)::bigint FROM entry JOIN transfer USING (transfer_id)"
+        " WHERE kind IN ('purchase', 'usage') AND account_id = ANY ($1)",
+        [one.account_id for one in whos],
+    )
     put_in = FIRST_MICRO * (ACCOUNTS - 1) + sum(scene.paid_in.values())
-    assert sum(row["balance_micro"] for row in accounts) == put_in - paid, "money goes nowhere else"
+    assert sum(row["balance_micro"] for row in accounts) == put_in - paid - bought, "money goes nowhere else"
+    assert await house.value("SELECT count(*) FROM allowance WHERE held_units <> 0") == 0
     async with connection(house.pool) as conn:
         assert {name: rows for name, rows in (await audit(conn)).items() if rows} == {}
 

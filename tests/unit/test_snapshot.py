@@ -29,9 +29,10 @@ from bridge.calls.snapshot import (
 )
 from bridge.errors import ConfigError
 from bridge.rating.deck import Deck
+from bridge.rating.plan import Plan
 from bridge.rating.rate import Rate
-from bridge.rating.store import Plan
 from bridge.routing.plan import plan
+from bridge.routing.router import Router
 from bridge.routing.trunk import Trunk
 from bridge.telephony.number import Number
 
@@ -190,17 +191,14 @@ def test_the_longest_prefix_gives_the_trunk(number: str, name: str | None) -> No
 
 def test_a_place_the_carrier_charges_more_for_than_we_do_is_not_reached() -> None:
     # One number for all of 49 would not have shown it: only the buy deck tells 4916 apart.
-    table = best_routes(
-        subscribed({"49": 20_000}), [trunk("a", {"49": 10_000, "4916": 90_000})], ["49", "4916"], AT
-    )
+    table = best_routes(subscribed({"49": 20_000}), Router([trunk("a", {"49": 10_000, "4916": 90_000})]), AT)
     assert table == {"49": "a", "4916": None}
 
 
 def test_a_prefix_that_changes_nothing_is_left_out() -> None:
     table = best_routes(
         subscribed({"49": 20_000, "4930": 30_000}),
-        [trunk("a", {"49": 1, "49301": 2})],
-        ["49", "4930", "49301"],
+        Router([trunk("a", {"49": 1, "49301": 2})]),
         AT,
     )
     assert table == {"49": "a"}
@@ -212,10 +210,10 @@ def test_disabled_full_and_foreign_trunks_and_blocked_prefixes_have_no_route() -
         trunk("full", {"49": 1}, capacity=0),
         trunk("emergency", {"49": 1}, policy_class="emergency"),
     ]
-    assert best_routes(subscribed({"49": 20_000}), trunks, ["49"], AT) == {}
+    assert best_routes(subscribed({"49": 20_000}), Router(trunks), AT) == {}
     open_trunk = trunk("open", {"49": 1, "4915": None})
     sell = subscribed({"49": 20_000, "4917": None})
-    table = best_routes(sell, [open_trunk], ["49", "4915", "4917"], AT)
+    table = best_routes(sell, Router([open_trunk]), AT)
     assert table == {"49": "open", "4915": None, "4917": None}
 
 
@@ -228,20 +226,18 @@ RATES = st.dictionaries(PREFIX, PRICE, max_size=8)
 @given(
     sell=RATES,
     buys=st.lists(RATES, max_size=3),
-    more=st.sets(PREFIX, max_size=3),
     floor_micro=st.sampled_from([-20_000, 0, 15_000]),
     digits=st.text("123", min_size=5, max_size=9),
 )
 def test_for_every_number_the_trunk_is_the_one_the_bridge_would_try_first(
     sell: dict[str, int | None],
     buys: list[dict[str, int | None]],
-    more: set[str],
     floor_micro: int,
     digits: str,
 ) -> None:
     payer = subscribed(sell, floor_micro)
     trunks = [trunk(f"t{n}", rates) for n, rates in enumerate(buys)]
-    table = best_routes(payer, trunks, more.union(sell, *buys), AT)
+    table = best_routes(payer, Router(trunks), AT)
     rate = payer.deck.tariff(digits)
     wanted = None
     if rate is not None and not rate.rate.blocked:
@@ -252,7 +248,7 @@ def test_for_every_number_the_trunk_is_the_one_the_bridge_would_try_first(
 
 def test_a_prefix_whose_every_number_goes_on_to_a_longer_one_needs_no_route() -> None:
     ten: dict[str, int | None] = {f"49{n}": 1 for n in range(10)}
-    table = best_routes(subscribed({"49": 20_000}), [trunk("a", ten)], ["0", "49", *ten], AT)
+    table = best_routes(subscribed({"49": 20_000}), Router([trunk("a", ten)]), AT)
     assert table == dict.fromkeys(ten, "a")
 
 

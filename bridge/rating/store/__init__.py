@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from bridge.rating.store.decks import (
-    Plan,
+    NO_DECKS,
+    Decks,
     load_deck,
     load_decks,
     load_origin_sets,
@@ -11,4 +12,12 @@ from bridge.rating.store.decks import (
     load_staged_deck,
 )
 
-__all__ = ["Plan", "load_deck", "load_decks", "load_origin_sets", "load_plans", "load_staged_deck"]
+__all__ = [
+    "NO_DECKS",
+    "Decks",
+    "load_deck",
+    "load_decks",
+    "load_origin_sets",
+    "load_plans",
+    "load_staged_deck",
+]

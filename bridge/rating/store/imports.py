@@ -192,6 +192,7 @@ async def _staged(
         await queries.decks.finish_import.run(
             conn, import_id=import_id, state=state, summary=json.dumps(summary), **counts
         )
+        await queries.decks.forget_file.run(conn)
     return Staged(import_id, head["name"], state, summary)
 
 

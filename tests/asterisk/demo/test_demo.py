@@ -45,16 +45,34 @@ def test_the_demo_tells_one_call_from_app_to_ledger():
         ("beta", "answered", 200),
     ]
     assert 3000 <= story["talk_ms"] < 4000
-    assert (story["billed_s"], story["charge"], story["currency"]) == (60, "0.09", "EUR")
-    assert (story["hold"]["state"], story["hold"]["settled"], story["hold"]["released"]) == (
-        "settled",
-        "0.09",
-        "0.09",
+    assert (story["billed_s"], story["covered_s"], story["charge"]) == (0, 60, "0.00")
+    (bundle,) = story["bundles"]
+    assert (bundle["bundle"], bundle["held"], bundle["burnt"], bundle["released"]) == ("600 units", 2, 1, 1)
+    assert (bundle["left_now"], bundle["units"]) == (599, 600)
+    assert story["without_bundles"]["charge"] == "0.09"
+    assert (story["hold"]["state"], story["hold"]["opened"], story["hold"]["held"]) == (
+        "released",
+        "0.00",
+        "0.00",
     )
-    assert [one["amount"] for one in story["entries"]] == ["-0.09", "0.09", "-0.0011", "0.0011"]
+    assert [one["amount"] for one in story["entries"]] == [
+        "-0.0011",
+        "0.0011",
+    ]  # the purchase is another booking
     assert story["cdr"]["ended_by"] == "journal"
     text = tell(story)
-    for said in ("talked 3.00", "alpha", "503", "left out: gamma", "60/60", "sum to zero", "the cheapest"):
+    for said in (
+        "talked 3.00",
+        'paid by 1 unit of "600 units"',
+        "599 of 600",
+        "Without a bundle: 0.09 EUR (60/60",
+        "no money beside the units",
+        "alpha",
+        "503",
+        "left out: gamma",
+        "sum to zero",
+        "the cheapest",
+    ):
         assert said in text
 
 
@@ -79,15 +97,27 @@ def test_up_dial_hangup_audit_api_down(home):
     up = callbridge("up", "--json", **home)
     assert up.returncode == 0, up.stderr
     facts = json.loads(up.stdout)
+    assert [one["bundle"] for one in facts["bundles"]] == ["messenger", "600 units"]
+    config_file = ("--config", f"{facts['root']}/callbridge.toml")
+    show = callbridge("bundle", "show", facts["account"], "--json", *config_file, **home)
+    assert [(one["bundle"], one["used"], one["units"]) for one in json.loads(show.stdout)] == [
+        ("messenger", 0, None),
+        ("600 units", 0, 600),
+    ]
+    # Ten hours and ten minutes are 610 units.
+    longer = ("quote", "--from", facts["a_number"], "--to", "+493023125010", "--seconds", "36600", "--json")
+    quote = json.loads(callbridge(*longer, *config_file, **home).stdout)
+    assert (quote["bundles"][0]["units"], quote["charge"]) == (600, "0.90")
     busy = callbridge("dial", "+493023125001", **home)
     assert "unanswered, busy" in busy.stdout, busy.stderr
+    assert "600 of 600" in busy.stdout, "its units came back"
     said = [json.loads(line) for line in (Path(facts["root"]) / "bridge.log").read_text().splitlines()]
     told = [line for line in said if line["event"] in ("call admitted", "attempt ended", "call ended")]
     assert len(told) == 3
     assert len({(line["call"], line["sip_call_id"]) for line in told}) == 1
     wrong = callbridge("dial", "not a number", **home)
     assert (wrong.returncode, "Traceback" in wrong.stderr) == (2, False)
-    audit = callbridge("audit", "--config", f"{facts['root']}/callbridge.toml", **home)
+    audit = callbridge("audit", *config_file, **home)
     assert (audit.returncode, "BROKEN" in audit.stdout) == (0, False), audit.stdout
     place_call(
         Path(facts["root"]) / "carriers" / "spool",
@@ -97,18 +127,13 @@ def test_up_dial_hangup_audit_api_down(home):
         60,
     )
     call_id = wait_until_answered(facts["root"], home)
-    assert (
-        "hung up"
-        in callbridge("hangup", call_id, "--config", f"{facts['root']}/callbridge.toml", **home).stdout
-    )
-    gone = callbridge(
-        "hangup", call_id.replace("0", "1"), "--config", f"{facts['root']}/callbridge.toml", **home
-    )
+    assert "hung up" in callbridge("hangup", call_id, *config_file, **home).stdout
+    gone = callbridge("hangup", call_id.replace("0", "1"), *config_file, **home)
     assert (gone.returncode, "is in progress" in gone.stderr) == (1, True)
-    render = callbridge("conf", "render", "--reload", "--config", f"{facts['root']}/callbridge.toml", **home)
+    render = callbridge("conf", "render", "--reload", *config_file, **home)
     assert render.stdout.strip() == "nothing changed", render.stderr
     (Path(facts["root"]) / "etc" / "callbridge" / "pjsip.conf").write_text("")
-    render = callbridge("conf", "render", "--reload", "--config", f"{facts['root']}/callbridge.toml", **home)
+    render = callbridge("conf", "render", "--reload", *config_file, **home)
     assert "reloaded pbx_config, res_pjsip" in render.stdout, render.stderr
     request = urllib.request.Request(
         f"{facts['api']}/v1/calls", headers={"Authorization": f"Bearer {facts['api_key']}"}

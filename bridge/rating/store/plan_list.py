@@ -1,0 +1,86 @@
+"""Plans as they stand, for people."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from typing import Any
+
+from bridge import queries
+from bridge.database import Connection
+from bridge.errors import NotFound
+from bridge.rating.store.imports import SHOWN_MAX
+from bridge.rating.store.terms import terms_of
+from bridge.rating.store.versions import show
+from bridge.telephony.money import format_micro
+
+
+async def plans(conn: Connection) -> list[dict[str, Any]]:
+    """Every plan, by name; JSON-able."""
+    return [
+        _plan(row) | {"bundles": row["bundles"], "subscribers": row["subscribers"]}
+        for row in await queries.plans.all_plans.all(conn)
+    ]
+
+
+async def show_plan(
+    conn: Connection, name: str, at: datetime, most: int | None = SHOWN_MAX
+) -> dict[str, Any]:
+    """A plan with its decks, prices of services and bundles; JSON-able.
+
+    most    rates told of each deck at most; None: all
+    raises  NotFound
+    """
+    found = await queries.plans.plan_of.one(conn, name=name)
+    if found is None:
+        known = ", ".join(row["name"] for row in await queries.plans.all_plans.all(conn)) or "none"
+        raise NotFound(f"there is no plan {name!r:.60}. Known: {known}")
+    plan_id = found["plan_id"]
+    decks = []
+    for zone, deck in (("home", found["deck"]), ("roaming", found["roaming_deck"])):
+        if deck is not None:
+            terms, rates = await terms_of(conn, deck), await show(conn, deck, at, most)
+            decks.append({"zone": zone, **terms, "version": rates["version"], "rates": rates["rates"]})
+    services = await queries.plans.service_prices.all(conn, plan_id=plan_id)
+    bundles = await queries.plans.bundles_at_hand.all(conn, plan_id=plan_id, names=[])
+    return _plan({**found, "name": name}) | {
+        "decks": decks,
+        "services": [
+            {
+                "name": row["service"],
+                "zone": row["zone"],
+                "price": format_micro(row["price_micro"]),
+                "per": row["per"],
+            }
+            for row in services
+        ],
+        "bundles": [
+            {
+                "name": row["name"],
+                "price": format_micro(row["price_micro"]),
+                "currency": row["currency"],
+                "units": row["units"],
+                "fair_use_units": row["fair_use_units"],
+                "covers": json.loads(row["covers"]),
+                "zone": row["zone"],
+                "prefixes": row["prefixes"],
+                "days": row["days"],
+                "renews": row["renews"],
+                "burn_order": row["burn_order"],
+                "on_sale": row["on_sale"],
+            }
+            for row in bundles
+        ],
+    }
+
+
+def _plan(row: Any) -> dict[str, Any]:
+    return {
+        "plan": row["name"],
+        "currency": row["currency"],
+        "deck": row["deck"],
+        "roaming_deck": row["roaming_deck"],
+        "margin_floor": format_micro(row["margin_floor_micro"]),
+        "zero_rated": row["zero_rated"],
+        "on_net_free": row["on_net_free"],
+    }
