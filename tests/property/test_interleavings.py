@@ -1,7 +1,8 @@
 """Whatever happens at the same time on a few accounts, nobody is overdrawn, nothing is lost, nothing is booked twice.
 
 Several actors, each with its own connection, admit, answer, extend, fail over and end calls, top up, buy bundles,
-report messages and renew, on real Postgres, at once. Then every call still running is ended, and the books are audited.
+report messages and renew, on real Postgres, at once; some die while they admit, and leases run out. Then every call
+still running is ended, and the books are audited.
 """
 
 from __future__ import annotations
@@ -53,6 +54,8 @@ OPS = st.one_of(
     st.tuples(st.just("buy"), who, st.booleans()),
     st.tuples(st.just("usage"), who, st.integers(1, 2), st.integers(1, 5)),
     st.tuples(st.just("renew"), st.sampled_from((0, 30, 61))),
+    st.tuples(st.just("kill"), who, st.integers(0, 40)),
+    st.tuples(st.just("expire"), call),
 )  # fmt: skip
 
 
@@ -124,9 +127,32 @@ class Scene:
         async with transaction(self.house.pool) as conn:
             await renew_due(conn, self.house.begin_at + timedelta(days=days))
 
+    async def kill(self, place: int, turns: int) -> None:
+        """A worker dies while it admits a call: nobody learns whether it was written."""
+        admission = asyncio.create_task(self.admit(place, GERMANY))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        admission.cancel()
+        with suppress(asyncio.CancelledError):
+            await admission
+
+    async def expire(self, place: int) -> None:
+        """A lease runs out, and the call ends at its last proof of life."""
+        if frozen := self.chosen(place):
+            await self.house.rows("UPDATE lease SET expires_at = now() WHERE call_id = $1", frozen.call_id)
+            self.ended.update(await self.house.end(ended(frozen.call_id, 0, "resync")))
+
     async def finish(self) -> None:
-        """End what still runs, all in one batch."""
+        """End what still runs, all in one batch, and as the keeper does, what nobody knows of."""
         rest = [one.call_id for one in self.calls if not self.ended[one.call_id]]
+        lost = await self.house.rows(
+            "SELECT call_id FROM lease WHERE account_id = ANY ($1) AND call_id <> ALL ($2)",
+            [one.account_id for one in self.whos],
+            rest,
+        )
+        assert await self.house.end(*[ended(row["call_id"], 0, "resync") for row in lost]) == {
+            row["call_id"] for row in lost
+        }
         self.ended.update(await self.house.end(*[ended(call_id, 7_000) for call_id in rest]))
 
 
