@@ -68,22 +68,25 @@ async def set_zone(conn: Connection, subscriber_id: UUID, zone: str) -> None:
 
 async def bundles(conn: Connection) -> list[dict[str, Any]]:
     """Every bundle, by name; JSON-able."""
-    return [
-        {
-            "name": row["name"],
-            "price": format_micro(row["price_micro"]),
-            "currency": row["currency"],
-            "units": row["units"],
-            "fair_use_units": row["fair_use_units"],
-            "covers": json.loads(row["covers"]),
-            "zone": row["zone"],
-            "prefixes": row["prefixes"],
-            "days": row["days"],
-            "renews": row["renews"],
-            "on_sale": row["on_sale"],
-        }
-        for row in await queries.allowance.bundles.all(conn)
-    ]
+    return [bundle_json(row) for row in await queries.allowance.bundles.all(conn)]
+
+
+def bundle_json(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A bundle as people and programs are told of it."""
+    return {
+        "name": row["name"],
+        "price": format_micro(row["price_micro"]),
+        "currency": row["currency"],
+        "units": row["units"],
+        "fair_use_units": row["fair_use_units"],
+        "covers": json.loads(row["covers"]),
+        "zone": row["zone"],
+        "prefixes": row["prefixes"],
+        "days": row["days"],
+        "renews": row["renews"],
+        "burn_order": row["burn_order"],
+        "on_sale": row["on_sale"],
+    }
 
 
 async def allowances(conn: Connection, account_id: str) -> list[dict[str, Any]]:

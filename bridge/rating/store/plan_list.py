@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from datetime import datetime
 from typing import Any
 
 from bridge import queries
 from bridge.database import Connection
 from bridge.errors import NotFound
+from bridge.rating.store.allowances import bundle_json
 from bridge.rating.store.imports import SHOWN_MAX
 from bridge.rating.store.terms import terms_of
 from bridge.rating.store.versions import show
@@ -54,23 +54,7 @@ async def show_plan(
             }
             for row in services
         ],
-        "bundles": [
-            {
-                "name": row["name"],
-                "price": format_micro(row["price_micro"]),
-                "currency": row["currency"],
-                "units": row["units"],
-                "fair_use_units": row["fair_use_units"],
-                "covers": json.loads(row["covers"]),
-                "zone": row["zone"],
-                "prefixes": row["prefixes"],
-                "days": row["days"],
-                "renews": row["renews"],
-                "burn_order": row["burn_order"],
-                "on_sale": row["on_sale"],
-            }
-            for row in bundles
-        ],
+        "bundles": [bundle_json(row) for row in bundles],
     }
 
 
