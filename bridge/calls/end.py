@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
@@ -108,17 +107,24 @@ class Endings:
         row = await queries.calls.subscriber_plan.one(
             conn, subscriber_id=orphan.subscriber_id, b_number=orphan.b_number
         )
-        sell = None
+        sell, origins = None, book.origins.of(orphan.a_number[1:])
         if row is not None:
             payer = book.plans[str(row["plan_id"])]
-            sell = payer.sell(orphan.b_number[1:], zone=row["zone"], on_net=row["on_net"])
+            sell = payer.sell(orphan.b_number[1:], zone=row["zone"], on_net=row["on_net"], origins=origins)
         peer = next((peer for peer in book.peers.values() if peer.trunk.name == orphan.trunk), None)
         if sell is None or peer is None:
             log.error("failsafe call cannot be rated", call=str(token.call_id))
             await self._store.disagree(conn, token.call_id, "failsafe_not_rated", {"trunk": orphan.trunk})
             return
         routes: RoutePlan = plan(
-            Number(orphan.b_number), sell, [peer.trunk], {}, margin_floor_micro=-(10**12)
+            Number(orphan.b_number),
+            sell,
+            [peer.trunk],
+            {},
+            margin_floor_micro=-(10**12),
+            origins=origins,
+            at=started_at,
+            fx=book.fx,
         )
         await queries.calls.adopt.run(
             conn,
@@ -128,8 +134,8 @@ class Endings:
             subscriber_id=orphan.subscriber_id,
             a_number=orphan.a_number,
             b_number=orphan.b_number,
-            sell=compact(sell.to_json()),
-            routes=json.dumps(routes.to_json()),
+            sell=compact(sell.frozen(started_at).to_json()),
+            routes=compact(routes.frozen(started_at).to_json()),
             admitted_at=started_at,
         )
 

@@ -78,4 +78,5 @@ def test_every_command_of_the_guide(dsn: str, folder: Path, monkeypatch: pytest.
         assert ran.exit_code == 0, f"{line}\n{ran.output}"
         known |= {name.upper(): value for name, value in PRINTED.findall(ran.stdout)}
         told.add(command.split()[1])
+    assert CliRunner().invoke(app, ["audit"], prog_name="callbridge").exit_code == 0
     assert told >= {"deck", "quote", "explain", "call", "bundle", "rerate"}

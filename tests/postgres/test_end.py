@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import random
 from functools import partial
+from time import time
 from uuid import UUID, uuid4
 
 import pytest
 
-from tests.seeded import SECOND_MICRO, Seeded, at_once, ended
+from bridge.asterisk.failsafe import uuid7
+from bridge.calls.token import Orphan, Token
+from tests.seeded import GERMANY, SECOND_MICRO, Seeded, at_once, ended
 
 
 async def booked(house: Seeded) -> dict[str, int]:
@@ -188,3 +191,30 @@ async def test_unknown_and_refused_calls_are_passed_over(house: Seeded) -> None:
     assert await house.end(ended(uuid4(), 1_000), ended(refused, 1_000), ended(call_id, 1_000)) == {call_id}
     assert await counts(house) == (1, 1, 0, 0)
     assert not await house.broken()
+
+
+async def test_a_failsafe_call_is_rated_by_its_hour_and_its_caller(house: Seeded) -> None:
+    """Both sides have a band of the whole day; Germany is dearer for callers from Germany."""
+    await house.rows("INSERT INTO origin_set VALUES ('home', '49')")
+    for side, dear in (("sell standard", 180_000), ("buy alpha", 60_000)):
+        await house.rows(
+            "WITH d AS (INSERT INTO deck (name, side, currency) SELECT 'day ' || name, side, currency FROM deck"
+            " WHERE name = $1 RETURNING deck_id), r AS (INSERT INTO rate (deck_id, prefix, origin_set, destination,"
+            " rate_micro, initial_s, next_s, valid) SELECT deck_id, '49', 'home', 'Germany', $2::bigint, 1, 1,"
+            " tstzrange('2020-01-01', NULL) FROM d) INSERT INTO deck_band SELECT o.deck_id, 0, 'day',"
+            " '{0,1,2,3,4,5,6,7}', 0, 1440, d.deck_id, o.currency FROM d, deck o WHERE o.name = $1",
+            side,
+            dear,
+        )
+    await house.reload()
+    who = await house.subscriber(funding="postpaid", credit_limit_micro=10**7)
+    subscriber_id = await house.value(
+        "SELECT subscriber_id FROM subscriber WHERE account_id = $1", who.account_id
+    )
+    token = Token(uuid7(time()), 1, Orphan(subscriber_id, who.a_number, GERMANY, "alpha"))
+    assert token.orphan is not None
+    async with house.store.batch() as conn:
+        await house.endings.adopt(conn, token, token.orphan, "1.1", house.begin_at, house.book)
+    await house.end(ended(token.call_id, talk_ms=10_000))
+    assert await house.value("SELECT amount_micro FROM charge") == 30_000
+    assert await house.value("SELECT cost_micro FROM attempt") == 10_000
