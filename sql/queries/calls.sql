@@ -30,9 +30,9 @@ SELECT * FROM call_admit_v2(
 -- name: refuse!
 -- A refusal is a call, too: it has its row, so that "every attempt to call ends in one record" can be proved.
 INSERT INTO call (switch_id, uniqueid, sip_call_id, subscriber_id, account_id, a_number, dialled, b_number, state, refuse_reason,
-                  ended_at, q850_cause, release_party)
+                  ended_at, q850_cause, release_party, partner_id)
 VALUES (:switch_id, :uniqueid, :sip_call_id, :subscriber_id, :account_id, :a_number, :dialled, :b_number, 'refused', :reason,
-        clock_timestamp(), :q850_cause, 'bridge');
+        clock_timestamp(), :q850_cause, 'bridge', (SELECT a.partner_id FROM account a WHERE a.account_id = :account_id));
 
 -- name: frozen
 -- What the calls were admitted on: the rates and routes they are priced and retried by.
@@ -101,9 +101,9 @@ SELECT c.call_id, c.state, c.answered_at, c.ended_at, c.talk_ms, c.ended_by, l.a
 -- name: adopt!
 -- A call the failsafe let through while no bridge was there: it gets its row now, and is ended like any other.
 INSERT INTO call (call_id, switch_id, uniqueid, sip_call_id, subscriber_id, account_id, a_number, dialled, b_number, state, sell, routes,
-                  admitted_at)
+                  admitted_at, partner_id)
 SELECT :call_id, :switch_id, :uniqueid, '', s.subscriber_id, s.account_id, s.a_number, :b_number, :b_number, 'live', :sell, :routes,
-       :admitted_at
+       :admitted_at, s.partner_id
   FROM subscriber s WHERE s.subscriber_id = :subscriber_id
 ON CONFLICT DO NOTHING;
 
