@@ -15,7 +15,8 @@ import structlog
 import uvicorn
 
 from bridge import queries
-from bridge.api.app import Services, create_app
+from bridge.api.app import Services, create_app, guarded
+from bridge.api.desk import PARTNER_ROLE
 from bridge.asterisk.agi_routes import AgiRoutes
 from bridge.asterisk.agi_server import AgiServer
 from bridge.asterisk.ami import Ami, AmiSettings
@@ -60,6 +61,8 @@ class Worker:
         async with AsyncExitStack() as stack:
             pool = await open_pool(settings.database, dsn)
             stack.push_async_callback(pool.close)
+            asking = await open_pool(settings.database, dsn, role=PARTNER_ROLE)
+            stack.push_async_callback(asking.close)
             async with connection(pool) as conn:
                 await ensure_current(conn)
                 switch_id: UUID = await queries.switch.register.value(conn, name=settings.switch.name)
@@ -77,13 +80,20 @@ class Worker:
             keeper = Keeper(settings, pool, dsn, store, endings, books.current, self._make_ami)
             web = create_app(
                 Services(
-                    pool, books, lambda: asdict(agi.stats), lambda: keeper.ami.state if keeper.ami else None
+                    settings,
+                    pool,
+                    asking,
+                    books,
+                    lambda: asdict(agi.stats),
+                    lambda: keeper.ami.state if keeper.ami else None,
                 )
             )
             await agi.start(settings.agi.host, settings.agi.port)
             stack.push_async_callback(agi.stop, DRAIN_S)
             server = _ApiServer(
-                uvicorn.Config(web, log_config=None, access_log=False, lifespan="off", server_header=False)
+                uvicorn.Config(
+                    guarded(web), log_config=None, access_log=False, lifespan="off", server_header=False
+                )
             )
             sock = listen(settings.api.host, settings.api.port, "api.port")
             tasks = [

@@ -13,6 +13,7 @@ from bridge.errors import (
     BridgeError,
     Conflict,
     InsufficientFunds,
+    Invalid,
     InvariantBroken,
     NotFound,
     StoreError,
@@ -23,12 +24,16 @@ from bridge.errors import (
 _BY_SQLSTATE: dict[str, type[BridgeError]] = {
     "BR001": InvariantBroken,  # a transfer does not sum to zero
     "BR002": AlreadySettled,  # the ledger is insert-only
-    "BR003": StoreError,  # what is asked for makes no sense, whatever the state of the books
+    "BR003": Invalid,  # what is asked for makes no sense, whatever the state of the books
     "BR004": Conflict,  # an idempotency key came with another payload, or something was done before
     "BR005": NotFound,
     "BR006": InsufficientFunds,
     "BR007": Conflict,  # the books of that period are closed
     "23505": Conflict,  # a unique key: another writer came first
+    "23503": Invalid,  # it names something that does not exist
+    "23514": Invalid,  # a check of the table
+    "22021": Invalid,  # a character that is none, such as NUL
+    "22003": Invalid,  # a number out of range
 }
 
 Connection = asyncpg.Connection | asyncpg.pool.PoolConnectionProxy
@@ -38,9 +43,12 @@ async def _keep(_: Connection) -> None:
     """Nothing to reset on release: no code here leaves session state behind, and a round trip per call is saved."""
 
 
-async def open_pool(settings: Database, dsn: str, *, lock_timeout_s: float = 1.0) -> asyncpg.Pool:
+async def open_pool(
+    settings: Database, dsn: str, *, lock_timeout_s: float = 1.0, role: str | None = None
+) -> asyncpg.Pool:
     """Connect. `search_path` is ours, time is UTC, and no statement may keep a caller waiting for ever.
 
+    role     what every connection begins as; None: the user of the DSN
     raises   StoreUnavailable: the server cannot be reached or does not let us in
     """
     try:
@@ -58,7 +66,9 @@ async def open_pool(settings: Database, dsn: str, *, lock_timeout_s: float = 1.0
                 "statement_timeout": str(int(settings.statement_timeout_s * 1000)),
                 "lock_timeout": str(int(lock_timeout_s * 1000)),
                 "jit": "off",
-                "plan_cache_mode": "force_generic_plan",  # planning the end of calls costs more than ending them
+                # Planning the end of calls costs more than ending them; a list with filters is worth a plan.
+                "plan_cache_mode": "auto" if role else "force_generic_plan",
+                **({"role": role} if role else {}),
             },
         )
     except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError) as error:

@@ -12,6 +12,7 @@ BridgeError
 │   ├── Conflict               another writer came first, or a key was used with another payload
 │   ├── InsufficientFunds
 │   ├── AlreadySettled
+│   ├── Invalid                what is asked for makes no sense, whatever the state of the books
 │   └── StoreUnavailable       no connection, or it broke: the effect is unknown, retry is safe by key
 ├── DeckError              a rate deck is wrong; carries row and column
 └── InvariantBroken        the books are wrong; raises an alarm, caught only at the edge
@@ -70,6 +71,10 @@ class InsufficientFunds(StoreError):
 
 class AlreadySettled(StoreError):
     """The call or hold was closed before; the first result stands."""
+
+
+class Invalid(StoreError):
+    """What is asked for makes no sense, whatever the state of the books: asking again will not help."""
 
 
 class StoreUnavailable(StoreError):

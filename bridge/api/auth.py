@@ -5,41 +5,118 @@ from __future__ import annotations
 import hashlib
 import hmac
 import secrets
+from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import datetime
+from typing import Final
+from uuid import UUID
 
 from bridge import queries
+from bridge.api.problems import Problem
 from bridge.database import Connection
-from bridge.errors import BridgeError
 
-_HEAD = "cb_"
-_PREFIX_CHARS = len(_HEAD) + 8
+_HEAD: Final = "cb_"
+_PREFIX_CHARS: Final = len(_HEAD) + 8
+OPERATORS: Final = UUID(int=0)  # who owns what operators ask for with an idempotency key
+
+# What a key may be for. A partner's key has some of these, an operator's may have all of them (`*`).
+RESOURCES: Final = (
+    "partners",
+    "deals",
+    "trunks",
+    "decks",
+    "plans",
+    "subscribers",
+    "numbers",
+    "accounts",
+    "calls",
+    "cdrs",
+    "usage",
+    "quotes",
+    "webhooks",
+    "events",
+    "keys",
+    "audit",
+)
+SCOPES: Final = (
+    *(f"{name}:{deed}" for name in RESOURCES for deed in ("read", "write")),
+    *(f"click-to-dial:calls:{deed}" for deed in ("create", "read", "delete")),
+)
+ALL: Final = "*"
 
 
-class NotAuthenticated(BridgeError):
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """Who asks.
+
+    partner_id   None: an operator
+    actor        what the audit log calls them: the key's name and prefix
+    """
+
+    key_id: UUID
+    partner_id: UUID | None
+    actor: str
+    scopes: frozenset[str]
+
+    @property
+    def operator(self) -> bool:
+        return self.partner_id is None
+
+    @property
+    def owner_id(self) -> UUID:
+        """Whose idempotency keys and rate limits these are."""
+        return self.partner_id or OPERATORS
+
+    def may(self, scope: str) -> bool:
+        return scope in self.scopes or ALL in self.scopes
+
+
+def not_authenticated() -> Problem:
     """No key, or one that is unknown, expired or revoked; which of these is not told."""
+    return Problem(
+        401, "Send a valid key as `Authorization: Bearer cb_…`, or an access token of POST /oauth2/token."
+    )
 
 
-async def create_key(conn: Connection, name: str, expires_at: datetime | None = None) -> str:
+async def create_key(
+    conn: Connection,
+    name: str,
+    expires_at: datetime | None = None,
+    *,
+    partner_id: UUID | None = None,
+    scopes: Iterable[str] = (ALL,),
+    kind: str = "key",
+) -> str:
     """A new key. It can be shown now and never again."""
     key = f"{_HEAD}{secrets.token_hex(4)}_{secrets.token_urlsafe(32)}"
-    await queries.access.add_key.run(
-        conn, name=name, prefix=key[:_PREFIX_CHARS], hash=_digest(key), expires_at=expires_at
+    await queries.access.add_key.value(
+        conn,
+        name=name,
+        prefix=key[:_PREFIX_CHARS],
+        hash=digest(key),
+        expires_at=expires_at,
+        partner_id=partner_id,
+        scopes=list(scopes),
+        kind=kind,
     )
     return key
 
 
-async def check_key(conn: Connection, key: str) -> str:
-    """The name of a valid key.
+async def check_key(conn: Connection, key: str, kind: str = "key") -> Principal:
+    """Who holds a valid key.
 
-    raises   NotAuthenticated
+    raises   Problem 401
     """
     row = None
     if key.isascii() and key.isprintable() and len(key) <= 100:
         row = await queries.access.find_key.one(conn, prefix=key[:_PREFIX_CHARS])
-    if row is None or not hmac.compare_digest(row["hash"], _digest(key)):
-        raise NotAuthenticated("Send a valid key as `Authorization: Bearer cb_…`.")
-    return str(row["name"])
+    known = row["hash"] if row is not None and row["hash"] is not None else bytes(32)
+    if not hmac.compare_digest(known, digest(key)) or row is None or row["kind"] != kind:
+        raise not_authenticated()
+    return Principal(
+        row["api_key_id"], row["partner_id"], f"{row['name']} {key[:_PREFIX_CHARS]}", frozenset(row["scopes"])
+    )
 
 
-def _digest(key: str) -> bytes:
+def digest(key: str) -> bytes:
     return hashlib.sha256(key.encode()).digest()

@@ -12,7 +12,7 @@ from bridge.calls.impact import Impact
 from bridge.calls.reprice import DeckThen, Recorded, Repriced, Skip
 from bridge.calls.selection import Prices, Progress, Selection, price_again, silent
 from bridge.database import Connection
-from bridge.errors import StoreError
+from bridge.errors import Invalid
 from bridge.rating.store import load_staged_deck
 from bridge.rating.store.imports import import_of
 
@@ -36,7 +36,7 @@ async def replay(
     raises         NotFound · StoreError: the period ends before it begins
     """
     if since >= until:
-        raise StoreError("the period ends before it begins: give --from an earlier instant than --to")
+        raise Invalid("the period ends before it begins: give --from an earlier instant than --to")
     one = await import_of(conn, import_id)
     async with conn.transaction(isolation="repeatable_read", readonly=True):
         await queries.rerating.plan_each_time.run(conn)

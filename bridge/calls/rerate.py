@@ -14,7 +14,7 @@ from bridge.calls.reprice import Differences, Recorded, Repriced, Skip
 from bridge.calls.selection import Criteria, Prices, Progress, Selection, price_again, select, silent
 from bridge.calls.store import compact
 from bridge.database import Connection
-from bridge.errors import Conflict, NotFound, StoreError
+from bridge.errors import Conflict, Invalid, NotFound
 from bridge.rating.charge import Charge
 from bridge.rating.tariff import Tariff
 from bridge.telephony.money import format_micro
@@ -92,7 +92,7 @@ async def preview(
     raises   NotFound: no such carrier, deck or call · StoreError: nothing selects, no author, no reason
     """
     if not author.strip() or not reason.strip():
-        raise StoreError("a re-rating needs an author and a reason: give --author and --reason")
+        raise Invalid("a re-rating needs an author and a reason: give --author and --reason")
     async with conn.transaction(isolation="repeatable_read"):
         await queries.rerating.plan_each_time.run(conn)
         selection = await select(conn, criteria)

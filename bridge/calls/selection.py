@@ -13,7 +13,7 @@ from bridge import queries
 from bridge.calls.deck_then import load_then, versioned
 from bridge.calls.reprice import DeckThen, Recorded, Repriced, Skip, Thaw, reprice
 from bridge.database import Connection
-from bridge.errors import DeckError, NotFound, StoreError
+from bridge.errors import DeckError, Invalid, NotFound
 from bridge.rating.origin import Origins
 from bridge.rating.store import load_origin_sets
 from bridge.rating.store.imports import head_of
@@ -52,9 +52,9 @@ class Criteria:
 
     def __post_init__(self) -> None:
         if not (self.since or self.until or self.carrier or self.deck or self.call_ids):
-            raise StoreError("select calls by a period, a carrier, a deck or their ids")
+            raise Invalid("select calls by a period, a carrier, a deck or their ids")
         if self.since and self.until and self.since >= self.until:
-            raise StoreError("the period ends before it begins: give --from an earlier instant than --to")
+            raise Invalid("the period ends before it begins: give --from an earlier instant than --to")
 
     def to_json(self) -> dict[str, Any]:
         """Only what was asked for."""
@@ -113,7 +113,7 @@ async def select(conn: Connection, criteria: Criteria) -> Selection:
         if version is not None and not 0 < version <= found["version"]:
             raise NotFound(f"deck {name} has no version {version}: it has 1 to {found['version']}")
         if found["side"] in instead:
-            raise StoreError(f"{name} is a second {found['side']} deck. Name one a side")
+            raise Invalid(f"{name} is a second {found['side']} deck. Name one a side")
         instead[found["side"]] = (str(found["deck_id"]), version)
     unknown = await queries.rerating.unknown.value(conn, call_ids=criteria.call_ids)
     if unknown is not None:

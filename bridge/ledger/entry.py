@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from bridge.errors import StoreError
+from bridge.errors import Invalid
 
 AMOUNT_MICRO_MAX = 10**18  # what an amount written with twelve digits before the point comes to
 
@@ -22,7 +22,7 @@ class Entry:
 
     def __post_init__(self) -> None:
         if type(self.amount_micro) is not int or not 0 < abs(self.amount_micro) <= AMOUNT_MICRO_MAX:
-            raise StoreError("the amount of an entry is not zero, and at most 10^12 units of its currency")
+            raise Invalid("the amount of an entry is not zero, and at most 10^12 units of its currency")
 
     def __neg__(self) -> Entry:
         return Entry(self.account_id, -self.amount_micro, self.currency)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bridge.errors import StoreError
+from bridge.errors import Invalid
 from bridge.ledger.entry import Entry
 
 
@@ -19,17 +19,17 @@ def refund_entries(
     raises         StoreError: not positive, or no single pair of entries to give back
     """
     if amount_micro is not None and amount_micro <= 0:
-        raise StoreError("a refund must be positive")
+        raise Invalid("a refund must be positive")
     own = [entry for entry in booked if entry.account_id in subscribers]
     if len(own) != 1:
-        raise StoreError(
+        raise Invalid(
             f"a refund goes to one subscriber, and this transfer has {len(own)}. Reverse it instead"
         )
     given = own[0]
     wanted = (-given.amount_micro, given.currency)
     taken = next((entry for entry in booked if (entry.amount_micro, entry.currency) == wanted), None)
     if taken is None:
-        raise StoreError("the other side of this transfer has several entries. Reverse it instead")
+        raise Invalid("the other side of this transfer has several entries. Reverse it instead")
     back_micro = abs(given.amount_micro) if amount_micro is None else amount_micro
     signed_micro = -back_micro if given.amount_micro > 0 else back_micro
     return (

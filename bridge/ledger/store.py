@@ -9,7 +9,7 @@ from uuid import UUID
 
 from bridge import queries
 from bridge.database import Connection
-from bridge.errors import NotFound, StoreError
+from bridge.errors import Invalid, NotFound
 from bridge.ledger.entry import Entry
 from bridge.ledger.exchange import RATE_DAYS_MAX, FxRate, Known, convert, known, with_inverses
 from bridge.ledger.refund import mirrored, refund_entries
@@ -81,7 +81,7 @@ async def top_up(
              NotFound: no such account in this currency
     """
     if amount_micro <= 0:
-        raise StoreError("a top-up must be positive")
+        raise Invalid("a top-up must be positive")
     cash = await system_account(conn, "cash", currency)
     entries = (Entry(account_id, amount_micro, currency), Entry(cash, -amount_micro, currency))
     return await book(conn, "top_up", entries, key=key, note=note)
@@ -174,14 +174,14 @@ async def exchange(
     raises         as `book`; NotFound: no rate of the last days · StoreError: not positive, one currency, too little
     """
     if amount_micro <= 0:
-        raise StoreError("what is exchanged must be positive")
+        raise Invalid("what is exchanged must be positive")
     base, quote = await currency_of(conn, from_id), await currency_of(conn, to_id)
     try:
         got_micro, rate = convert(amount_micro, base, quote, await _known(conn, at.astimezone(UTC).date()))
     except ValueError as error:
-        raise StoreError(str(error)) from error
+        raise Invalid(str(error)) from error
     if got_micro == 0:
-        raise StoreError(f"that little {base} is nothing in {quote}")
+        raise Invalid(f"that little {base} is nothing in {quote}")
     # In the order of their names, as whoever exchanges the other way round does.
     ours = {unit: await system_account(conn, "exchange", unit) for unit in sorted((base, quote))}
     entries = (
@@ -213,7 +213,7 @@ async def note_fx(
         if check_currency(base) == check_currency(quote):
             raise ValueError(f"{base} to {quote} is no exchange. Name two currencies")
     except ValueError as error:
-        raise StoreError(str(error)) from error
+        raise Invalid(str(error)) from error
     await queries.ledger.fx_note.run(
         conn, base=base, quote=quote, valid_on=valid_on, rate_nano=rate_nano, source=source
     )

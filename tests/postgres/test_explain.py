@@ -11,7 +11,7 @@ from uuid import UUID
 import pytest
 
 from bridge import queries
-from bridge.api.app import LAST_CALL
+from bridge.api.page import LAST
 from bridge.database import Connection
 from bridge.queries import Query
 from bridge.sandbox.seed import APP
@@ -114,7 +114,7 @@ async def test_no_question_reads_a_whole_table(full: tuple[Connection, UUID], mo
         "trunks_live": await rows_read(conn, calls.trunks_live),
         "frozen": await rows_read(conn, calls.frozen, call_ids=[call_id]),
         "endings": await rows_read(conn, calls.endings, call_ids=[call_id]),
-        "recent": await rows_read(conn, calls.recent, before=LAST_CALL, page=21),
+        "recent": await rows_read(conn, calls.recent, before=LAST, page=21),
         "older": await rows_read(conn, calls.recent, before=await of_the_middle(conn), page=21),
         "bundled": await rows_read(
             conn,

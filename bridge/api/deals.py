@@ -1,0 +1,7 @@
+"""Routes of deals."""
+
+from __future__ import annotations
+
+from bridge.api.route import routes
+
+router = routes("deals")

@@ -1,0 +1,7 @@
+"""Routes of events."""
+
+from __future__ import annotations
+
+from bridge.api.route import routes
+
+router = routes("events")

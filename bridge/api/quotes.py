@@ -1,0 +1,7 @@
+"""Routes of quotes."""
+
+from __future__ import annotations
+
+from bridge.api.route import routes
+
+router = routes("quotes")

@@ -1,0 +1,7 @@
+"""Routes of trunks."""
+
+from __future__ import annotations
+
+from bridge.api.route import routes
+
+router = routes("trunks")
