@@ -49,6 +49,7 @@ class Ami(Section):
 class Api(Section):
     host: str = "127.0.0.1"
     port: Port = 8080
+    quota: int = Field(6000, ge=1)  # requests of one partner in a minute, at once or spread; by each worker
 
 
 class Switch(Section):

@@ -68,6 +68,13 @@ PATIENT: Final = re.compile(r"/v1/events/stream|/v1/decks/[^/]+/imports(?:/[^/]+
 
 def create_app(services: Services) -> FastAPI:
     """The application of one worker, without its guard."""
+    app = described()
+    app.state.services = services
+    return app
+
+
+def described() -> FastAPI:
+    """The application as its documents tell it: it has nothing to answer with."""
     app = FastAPI(
         title="callbridge",
         version=__version__,
@@ -76,7 +83,6 @@ def create_app(services: Services) -> FastAPI:
         redoc_url=None,
         redirect_slashes=False,
     )
-    app.state.services = services
     problems.install(app, {})
     for resource in RESOURCES:
         app.include_router(resource.router)

@@ -9,6 +9,7 @@ import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
+from fastapi.routing import iter_route_contexts
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
@@ -172,7 +173,8 @@ def install(app: FastAPI, dialects: Mapping[str, Dialect]) -> None:
     @app.exception_handler(HTTPException)
     async def http(request: Request, error: HTTPException) -> Response:
         status = error.status_code if error.status_code in CODES else 400
-        return render(request, Problem(status, str(error.detail), headers=error.headers))
+        headers = {"Allow": _methods(app, request)} if status == 405 else error.headers
+        return render(request, Problem(status, str(error.detail), headers=headers))
 
     @app.exception_handler(Exception)
     async def accident(request: Request, error: Exception) -> Response:
@@ -196,6 +198,15 @@ def _pointer(loc: Sequence[object]) -> str:
     if place != "body":
         return "/".join([place, *rest])
     return "#" + "".join("/" + part.replace("~", "~0").replace("/", "~1") for part in rest)
+
+
+def _methods(app: FastAPI, request: Request) -> str:
+    """All that the path knows; the framework would name those of the first route only."""
+    known: set[str] = set()
+    for route in iter_route_contexts(app.routes):
+        if route.path_regex.match(request.url.path):
+            known |= route.methods or set()
+    return ", ".join(sorted(known))
 
 
 def _route(request: Request) -> str:

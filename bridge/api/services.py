@@ -26,7 +26,10 @@ class Services:
     books: BookWatch
     agi: Callable[[], Mapping[str, int]]
     ami_state: Callable[[], str | None]
-    limiter: Limiter = field(default_factory=Limiter)  # by partner
+    limiter: Limiter = field(init=False)  # by partner
     strangers: Limiter = field(
         default_factory=lambda: Limiter(60)
     )  # by address: requests without a valid key
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "limiter", Limiter(self.settings.api.quota))
