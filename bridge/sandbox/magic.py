@@ -45,6 +45,7 @@ MAGIC: Final = (
     Magic("011", "not available (480)", ("Hangup(19)",)),
     Magic("012", "declined (603)", ("PJSIPHangup(603)",)),
     Magic("013", "tried, then silence: neither rings nor fails", (_FOR_EVER,)),
+    Magic("_1XX", "a phone of an app user: answers at once, and stays", _TALK),
     Magic(
         "_02[1-9]",
         "answers, hangs up after as many seconds as the last digit",

@@ -12,6 +12,7 @@ from uuid import UUID
 from bridge import queries
 from bridge.database import Connection
 from bridge.ledger.store import top_up
+from bridge.partners.store import add_partner
 from bridge.rating.plan_file import PlanFile
 from bridge.rating.store.allowances import buy
 from bridge.rating.store.plans import apply_plan, plan_id_of
@@ -204,3 +205,29 @@ async def seed_subscriber(conn: Connection, app_id: str, plan_id: str, who: Seed
     if who.balance_micro:
         await top_up(conn, str(account_id), who.balance_micro, CURRENCY, key=f"first money of {name}")
     return str(account_id)
+
+
+@dataclass(frozen=True, slots=True)
+class SeedPartner:
+    """A carrier partner, and by name what of the rest is its own."""
+
+    name: str
+    plans: Sequence[str] = ()
+    trunks: Sequence[str] = ()
+    a_numbers: Sequence[str] = ()
+
+
+async def ensure_partner(conn: Connection, partner: SeedPartner) -> UUID:
+    """Make it and give it what is its own, or find it as it is. Returns its id."""
+    async with conn.transaction():
+        known: UUID | None = await queries.seed.partner_of.value(conn, name=partner.name)
+        if known is not None:
+            return known
+        partner_id: UUID = (await add_partner(conn, partner.name, CURRENCY))["partner_id"]
+        for name in partner.plans:
+            await queries.seed.give_plan.run(conn, partner_id=partner_id, name=name)
+        for name in partner.trunks:
+            await queries.seed.give_trunk.run(conn, partner_id=partner_id, name=name)
+        for a_number in partner.a_numbers:
+            await queries.seed.give_subscriber.run(conn, partner_id=partner_id, a_number=a_number)
+        return partner_id

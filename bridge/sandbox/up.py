@@ -25,9 +25,9 @@ from bridge.sandbox.demo import latest, wait_for_end
 from bridge.sandbox.magic import DRAMA_RANGES, MAGIC
 from bridge.sandbox.process import Deadline, tail
 from bridge.sandbox.progress import shown
-from bridge.sandbox.seed import account_of
+from bridge.sandbox.seed import account_of, ensure_partner
 from bridge.sandbox.stack import ask
-from bridge.sandbox.world import CALLED, World, world
+from bridge.sandbox.world import CALLED, PARTNER, World, world
 
 START_S: Final = 300.0  # the first start downloads
 STOP_S: Final = 30.0
@@ -116,7 +116,9 @@ def tell(facts: dict[str, Any]) -> str:
     bundles = ", ".join(f'"{one["bundle"]}" until {one["until"][:10]}' for one in facts["bundles"]) or "none"
     magic = "\n".join(f"    …{one.ending.removeprefix('_'):8} {one.meaning}" for one in MAGIC)
     return f"""callbridge is running.
-  API          {facts["api"]}/docs    key: {facts["api_key"]}
+  API          {facts["api"]}/docs    to read: {facts["api"]}/reference
+  keys         {facts["partner_key"]}    of the partner {facts["partner"]}
+               {facts["operator_key"]}    of an operator
   SIP          {facts["sip"]}, app user {facts["a_number"]}
   bundles      {bundles}
   database     {facts["dsn"]}
@@ -128,7 +130,7 @@ Try:
   callbridge bundle show '{facts["account"]}'   # what is left of the units
   callbridge quote --from {facts["a_number"]} --to {CALLED} --seconds 36060   # when they end, money pays
   callbridge audit
-  curl -H 'Authorization: Bearer {facts["api_key"]}' {facts["api"]}/v1/calls
+  curl -H 'Authorization: Bearer {facts["partner_key"]}' {facts["api"]}/v1/cdrs    # more: docs/partners.md
   callbridge down
 
 Numbers that do something, in {", ".join(DRAMA_RANGES)}:
@@ -157,7 +159,9 @@ def _facts(root: Path, parts: World) -> dict[str, Any]:
     return {
         "root": str(root),
         "api": stack.api_url,
-        "api_key": stack.database_call(lambda conn: create_key(conn, "sandbox")),
+        "operator_key": stack.database_call(_operator_key),
+        "partner": PARTNER.name,
+        "partner_key": stack.database_call(_partner_key),
         "sip": stack.sip_address,
         "a_number": parts.user.number,
         "account": account_of(parts.user.number),
@@ -166,6 +170,15 @@ def _facts(root: Path, parts: World) -> dict[str, Any]:
         "sip_password": parts.user.password,
         "dsn": stack.dsn,
     }
+
+
+async def _operator_key(conn: Connection) -> str:
+    return await create_key(conn, "sandbox")
+
+
+async def _partner_key(conn: Connection) -> str:
+    partner_id = await ensure_partner(conn, PARTNER)
+    return await create_key(conn, "sandbox", partner_id=partner_id)
 
 
 async def _bundles(conn: Connection, account: str) -> list[dict[str, Any]]:

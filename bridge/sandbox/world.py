@@ -20,9 +20,11 @@ from bridge.sandbox.postgres import EmbeddedPostgres
 from bridge.sandbox.progress import Progress
 from bridge.sandbox.seed import (
     APP,
+    SeedPartner,
     SeedRate,
     SeedSubscriber,
     SeedTrunk,
+    ensure_partner,
     ensure_plans,
     first_bundles,
     seed_app,
@@ -38,6 +40,7 @@ CALLED: Final = "+493023125010"  # the first carrier fails with 503, the second 
 BALANCE_MICRO: Final = 20_000_000  # half of it buys the bundle
 PLAN: Final = "eplus"
 BUNDLE: Final = "600 units"
+PARTNER: Final = SeedPartner("E-Plus", plans=(PLAN,), trunks=("alpha",), a_numbers=(CALLER,))
 
 BUY: Final = {
     "alpha": (
@@ -85,6 +88,7 @@ def world(root: Path, progress: Progress) -> Iterator[World]:
         with Stack(root, install, postgres, overrides=overrides) as stack:
             if not stack.prepare(seed):  # a database of an earlier version lacks what came later
                 stack.database_call(partial(ensure_plans, plans=plans.values()))
+            stack.database_call(partial(ensure_partner, partner=PARTNER))
             progress("starting the switch and the bridge", 0, 0)
             stack.start()
             progress("starting the carriers", 0, 0)

@@ -4,9 +4,9 @@ import json
 import os
 import subprocess
 import sys
-import urllib.request
 from pathlib import Path
 
+import httpx
 import pytest
 
 from bridge.sandbox.carriers import AppUser, place_call
@@ -135,11 +135,8 @@ def test_up_dial_hangup_audit_api_down(home):
     (Path(facts["root"]) / "etc" / "callbridge" / "pjsip.conf").write_text("")
     render = callbridge("conf", "render", "--reload", *config_file, **home)
     assert "reloaded pbx_config, res_pjsip" in render.stdout, render.stderr
-    request = urllib.request.Request(
-        f"{facts['api']}/v1/calls", headers={"Authorization": f"Bearer {facts['api_key']}"}
-    )
-    with urllib.request.urlopen(request, timeout=5) as answer:
-        assert [call["state"] for call in json.load(answer)["calls"]] == ["answered", "unanswered"]
+    told = httpx.get(f"{facts['api']}/v1/cdrs", headers={"Authorization": f"Bearer {facts['partner_key']}"})
+    assert [call["state"] for call in told.json()["data"]] == ["answered", "unanswered"]
     assert "callbridge is running" in callbridge("up", **home).stdout  # a second time finds it
     assert "stopped" in callbridge("down", **home).stdout
     assert "not running" in callbridge("dial", "+493023125001", **home).stderr
