@@ -135,8 +135,8 @@ def test_up_dial_hangup_audit_api_down(home):
     (Path(facts["root"]) / "etc" / "callbridge" / "pjsip.conf").write_text("")
     render = callbridge("conf", "render", "--reload", *config_file, **home)
     assert "reloaded pbx_config, res_pjsip" in render.stdout, render.stderr
-    told = httpx.get(f"{facts['api']}/v1/cdrs", headers={"Authorization": f"Bearer {facts['partner_key']}"})
-    assert [call["state"] for call in told.json()["data"]] == ["answered", "unanswered"]
+    cdrs = httpx.get(f"{facts['api']}/v1/cdrs", headers={"Authorization": f"Bearer {facts['partner_key']}"})
+    assert [call["state"] for call in cdrs.json()["data"]] == ["answered", "unanswered"]
     assert "callbridge is running" in callbridge("up", **home).stdout  # a second time finds it
     assert "stopped" in callbridge("down", **home).stdout
     assert "not running" in callbridge("dial", "+493023125001", **home).stderr
