@@ -165,12 +165,18 @@ def demo(
 
 
 @app.command()
-def up(as_json: Json = False) -> None:
+def up(
+    as_json: Json = False,
+    env: Annotated[bool, typer.Option("--env", help="Print what a shell sets: API, KEY, OPERATOR.")] = False,
+) -> None:
     """Keep the whole house running on this machine, in the background, until `callbridge down`."""
     from bridge.sandbox import up as sandbox
 
     facts = sandbox.up()
-    print(json.dumps(facts) if as_json else sandbox.tell(facts))
+    if env:
+        print(sandbox.exports(facts))
+    else:
+        print(json.dumps(facts) if as_json else sandbox.tell(facts))
 
 
 @app.command()

@@ -137,6 +137,11 @@ Numbers that do something, in {", ".join(DRAMA_RANGES)}:
 {magic}"""
 
 
+def exports(facts: dict[str, Any]) -> str:
+    """For `eval "$(callbridge up --env)"`."""
+    return f"export API={facts['api']} KEY={facts['partner_key']} OPERATOR={facts['operator_key']}"
+
+
 def _follow(root: Path, log: Path, process: subprocess.Popen[bytes]) -> None:
     """Pass on what the background process says until it is up."""
     deadline, shown_bytes = Deadline(START_S), 0
