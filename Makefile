@@ -38,6 +38,13 @@ still: .venv/.dev
 	$(BIN)/sqlfluff lint --disable-progress-bar sql/queries $(wildcard sql/examples)
 	$(BIN)/python .ci/dialplan.py asterisk-conf/extensions.conf
 
+openapi: .venv/.run ## docs/openapi.json and the collection, as the routes are now
+	$(BIN)/callbridge openapi > docs/openapi.json
+	$(BIN)/callbridge openapi --collection > docs/callbridge.postman_collection.json
+
+fuzz: .venv/.dev ## schemathesis over the whole API, for FUZZ_S=300 seconds
+	FUZZ_S=$(or $(FUZZ_S),300) $(BIN)/pytest -q tests/api/test_fuzz.py
+
 bench: .venv/.run ## calls a second, and how long a decision takes
 	@$(BIN)/callbridge bench
 
@@ -65,4 +72,4 @@ clean: ## remove all that was made, .venv included
 	@$(BOOTSTRAP) dev
 	@touch $@
 
-.PHONY: help setup demo check test still bench format lock clean GONE
+.PHONY: help setup demo check test still openapi fuzz bench format lock clean GONE

@@ -152,6 +152,20 @@ def audit(config_file: ConfigFile = None, as_json: Json = False) -> None:
 
 
 @app.command()
+def openapi(
+    collection: Annotated[
+        bool, typer.Option("--collection", help="As a collection for Postman, Bruno, Insomnia.")
+    ] = False,
+) -> None:
+    """Print the description of the API."""
+    from bridge.api.app import described
+    from bridge.api.collection import collection as collected
+
+    told = described().openapi()
+    print(json.dumps(collected(told) if collection else told, indent=1, ensure_ascii=False))
+
+
+@app.command()
 def demo(
     as_json: Json = False,
     keep: Annotated[bool, typer.Option(help="Leave the demo's files behind and say where.")] = False,
