@@ -9,7 +9,7 @@ import sys
 from importlib import import_module
 
 APPLICATIONS = ("HangupCauseClear", "MSet")
-FUNCTIONS = ("HANGUPCAUSE", "HANGUPCAUSE_KEYS")
+FUNCTIONS = ("CDR_PROP", "HANGUPCAUSE", "HANGUPCAUSE_KEYS")
 
 # What it includes, [globals] among it, is generated for each machine; [general] is the operator's.
 os.environ["ALINT_IGNORE"] = "H_DP_GENERAL_MISPLACED,H_DP_GLOBALS_MISPLACED,W_PP_INCLUDE_MISSING"

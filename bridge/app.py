@@ -29,9 +29,13 @@ from bridge.calls.store import CallStore
 from bridge.config import Settings, require_dsn
 from bridge.database import connection, open_pool
 from bridge.errors import ConfigError
+from bridge.events.deliver import Deliverer
+from bridge.events.send import Sender
+from bridge.events.wake import Hub
 from bridge.migrate import ensure_current
 
 DRAIN_S = 5.0
+EVENTS_POOL = 2  # connections of its own, so that no caller waits for a webhook
 GC_THRESHOLD = 20_000  # a call makes a few hundred objects, and cycles hardly ever
 
 log = structlog.get_logger("worker")
@@ -78,6 +82,7 @@ class Worker:
                 routes.handlers(), deadline_s=settings.agi.deadline_s, sessions_max=settings.agi.sessions_max
             )
             keeper = Keeper(settings, pool, dsn, store, endings, books.current, self._make_ami)
+            hub, deliverer = await self._telling(stack, dsn)
             web = create_app(
                 Services(
                     settings,
@@ -86,6 +91,7 @@ class Worker:
                     books,
                     lambda: asdict(agi.stats),
                     lambda: keeper.ami.state if keeper.ami else None,
+                    hub,
                 )
             )
             await agi.start(settings.agi.host, settings.agi.port)
@@ -95,13 +101,16 @@ class Worker:
                     guarded(web), log_config=None, access_log=False, lifespan="off", server_header=False
                 )
             )
-            sock = listen(settings.api.host, settings.api.port, "api.port")
+            sock = stack.enter_context(listen(settings.api.host, settings.api.port, "api.port"))
             tasks = [
                 asyncio.create_task(books.run(), name="book"),
                 asyncio.create_task(keeper.run(), name="keeper"),
+                asyncio.create_task(hub.run(dsn), name="events heard"),
+                asyncio.create_task(deliverer.run(), name="events told"),
                 asyncio.create_task(server.serve(sockets=[sock]), name="api"),
             ]
             stack.push_async_callback(_cancel, tasks)
+            stack.callback(hub.close)
             gc.freeze()  # what stands now stands for good: the collector need not look at it again
             gc.set_threshold(GC_THRESHOLD)
             self.ready.set()
@@ -111,6 +120,16 @@ class Worker:
             stopping.cancel()
             for task in done - {stopping}:
                 task.result()  # none of them ends by itself: raise what ended it
+
+    async def _telling(self, stack: AsyncExitStack, dsn: str) -> tuple[Hub, Deliverer]:
+        """What it takes to tell those who listen."""
+        events = self.settings.events
+        sender = Sender(events.allow_networks, events.timeout_s)
+        stack.push_async_callback(sender.close)
+        pool = await open_pool(self.settings.database.model_copy(update={"pool_max": EVENTS_POOL}), dsn)
+        stack.push_async_callback(pool.close)
+        hub = Hub()
+        return hub, Deliverer(pool, events, hub, sender)
 
     def _make_ami(self, on_up: object) -> Ami:
         ami = self.settings.ami

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import tomllib
 from collections.abc import Mapping
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
 
 from bridge.errors import ConfigError
 
@@ -75,6 +76,8 @@ class Calls(Section):
     talk_s_max: int = Field(4 * 3600, ge=60)  # no call is longer
     attempts_max: int = Field(3, ge=1, le=10)
     lease_grace_s: int = Field(60, ge=1)  # a lease outlives the latest possible end of its call by this
+    originations_max: int = Field(50, ge=1, le=10_000)  # calls by order that a partner may have in flight
+    order_s: int = Field(10, ge=2, le=60)  # an order that the switch could not be given by then is void
     witness_s: float = Field(5.0, gt=0)  # the CDR file is heard this long after the call's end
 
 
@@ -86,6 +89,23 @@ class Failsafe(Section):
     age_s_max: int = Field(24 * 3600, ge=60)  # an older snapshot is not used
     limit_s: int = Field(600, ge=10)  # hard limit of a call admitted without the bridge
     concurrent_max: int = Field(20, ge=1)  # each costs the switch a fork
+
+
+def _networks(value: object) -> object:
+    """From the environment: with commas between."""
+    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
+class Events(Section):
+    """Webhooks and the stream of events."""
+
+    # Networks a webhook may lead to although they are not public, and without TLS: for the sandbox and for tests
+    allow_networks: Annotated[tuple[IPv4Network | IPv6Network, ...], BeforeValidator(_networks)] = ()
+    timeout_s: float = Field(20.0, gt=0, le=30)  # from looking up the name to the status of the answer
+    concurrency: int = Field(64, ge=4, le=1000)  # messages under way at the same time in one worker
+    disable_after_days: float = Field(5.0, gt=0)  # an endpoint that only fails for so long is told no more
+    streams_max: int = Field(10, ge=1, le=1000)  # of one partner at the same time in one worker
+    keep_days: int = Field(30, ge=4, le=400)  # events, and what became of their deliveries
 
 
 class Log(Section):
@@ -103,6 +123,7 @@ class Settings(Section):
     switch: Switch = Switch()
     calls: Calls = Calls()
     failsafe: Failsafe = Failsafe()
+    events: Events = Events()
     log: Log = Log()
 
 

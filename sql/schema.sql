@@ -48,8 +48,16 @@ CREATE TABLE account (
     bundled             boolean NOT NULL DEFAULT false,                -- it has bought a bundle, once at least
     partner_id          uuid,                                          -- whose it is; NULL: ours
     edition             integer NOT NULL DEFAULT 1,                    -- of its settings: balance and holds do not count
+    spend_cap_micro     bigint,                                        -- what calls may cost in a day or month; NULL: no cap
+    spend_period        text,
+    spend_since         timestamptz,                                   -- when the day or month began that is counted
+    spend_base_micro    bigint,                                        -- less the balance: what was spent since
+    low_balance_micro   bigint,                                        -- a balance below it is told; NULL: none is
     CONSTRAINT available_is_never_negative
-        CHECK (kind <> 'subscriber' OR funding <> 'prepaid' OR balance_micro - held_micro >= 0)
+        CHECK (kind <> 'subscriber' OR funding <> 'prepaid' OR balance_micro - held_micro >= 0),
+    CONSTRAINT spend_cap_is_whole CHECK (
+        spend_cap_micro IS NULL OR (spend_cap_micro >= 0 AND spend_period IS NOT NULL AND spend_period IN ('day', 'month')
+                                    AND spend_since IS NOT NULL AND spend_base_micro IS NOT NULL))
 ) WITH (fillfactor = 70);
 
 -- A carrier we have an alliance with. edition counts the changes of a row; it is the ETag of the API.
@@ -78,9 +86,19 @@ CREATE TABLE deck (
     terms       jsonb NOT NULL DEFAULT '{}' CHECK (jsonb_typeof(terms) = 'object'),  -- what is not as usual
     changed_at  timestamptz NOT NULL DEFAULT now(),
     partner_id  uuid REFERENCES partner,
+    edition     integer NOT NULL DEFAULT 1,
+    notice_days smallint NOT NULL DEFAULT 7 CHECK (notice_days BETWEEN 0 AND 365),  -- of a carrier that charges more
     UNIQUE (deck_id, currency)
 );
 CREATE INDEX deck_partner ON deck (partner_id, deck_id);
+
+-- The deck that people mean: by its name or its key.
+CREATE FUNCTION deck_named_v1(p_name text) RETURNS uuid LANGUAGE sql STABLE AS $$
+    SELECT coalesce(
+        (SELECT deck_id FROM deck
+          WHERE deck_id = CASE WHEN p_name ~ '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' THEN p_name::uuid END),
+        (SELECT deck_id FROM deck WHERE name = p_name))
+$$;
 
 -- The active version of each deck, with what was and what will be in force.
 CREATE TABLE rate (
@@ -126,6 +144,7 @@ CREATE TABLE rate_past (
     removed_in          integer NOT NULL CHECK (removed_in > added_in),
     PRIMARY KEY (deck_id, removed_in, prefix, origin_set, valid)
 );
+CREATE INDEX rate_past_by_prefix ON rate_past (deck_id, prefix);
 
 -- What each version of a deck came from.
 CREATE TABLE deck_version (
@@ -182,17 +201,25 @@ CREATE TABLE deck_import (
     removes         integer NOT NULL DEFAULT 0,
     summary         jsonb NOT NULL,                                    -- counts, by what happens to a prefix
     version         integer,                                           -- what it was applied as
+    owner_id        uuid,                                              -- the partner that asked; all zeros: an operator; NULL: not asked for over the API
+    idempotency_key text,
+    fingerprint     bytea,                                             -- of what was asked for with the key
+    dry_run         boolean NOT NULL DEFAULT false,                    -- only to be looked at
+    rises_at        timestamptz,                                       -- a carrier's own import: when it first charges more
     CHECK ((state = 'applied') = (version IS NOT NULL))
 );
 CREATE INDEX deck_import_by_deck ON deck_import (deck_id, import_id);
+-- A request that is sent again finds the import that its first one made. Whoever asks has keys of their own.
+CREATE UNIQUE INDEX deck_import_key ON deck_import (deck_id, owner_id, idempotency_key);
 
 CREATE TABLE deck_import_error (
     import_id   uuid NOT NULL REFERENCES deck_import,
     row_no      integer NOT NULL,                                      -- 1 is the header; 0 the file as a whole
     column_name text NOT NULL,
-    problem     text NOT NULL
+    problem     text NOT NULL,
+    error_no    bigint GENERATED ALWAYS AS IDENTITY
 );
-CREATE INDEX deck_import_error_by_import ON deck_import_error USING brin (import_id);
+CREATE INDEX deck_import_error_by_import ON deck_import_error (import_id, error_no);
 
 -- What an import will add and remove, worked out when it was staged. Unlogged: after a crash it is empty, applying is
 -- refused because the counts differ, and the file is staged again. Gone once applied: rate and rate_past have it then.
@@ -218,6 +245,7 @@ CREATE UNLOGGED TABLE deck_import_row (
     valid               tstzrange NOT NULL
 );
 CREATE INDEX deck_import_row_by_import ON deck_import_row USING brin (import_id);
+CREATE INDEX deck_import_row_changed ON deck_import_row (import_id, prefix, origin_set) WHERE kind IS NOT NULL;
 
 -- All that makes two rates of a prefix the same price.
 CREATE TYPE rate_price AS (
@@ -366,14 +394,44 @@ CREATE TABLE subscriber (
     a_number        e164 NOT NULL,
     account_id      uuid NOT NULL REFERENCES account,
     plan_id         uuid NOT NULL REFERENCES plan,
-    state           text NOT NULL DEFAULT 'active' CHECK (state IN ('active', 'suspended', 'closed')),
+    state           text NOT NULL DEFAULT 'active' CHECK (state IN ('pending', 'active', 'suspended', 'closed')),
     created_at      timestamptz NOT NULL DEFAULT now(),
     zone            text NOT NULL DEFAULT 'home' CHECK (zone IN ('home', 'roaming')),
     partner_id      uuid REFERENCES partner,
-    edition         integer NOT NULL DEFAULT 1,
-    UNIQUE (a_number, app_id)
+    edition         integer NOT NULL DEFAULT 1
 );
+-- An app has one subscriber of a number at a time; once closed, the number may come to another.
+CREATE UNIQUE INDEX subscriber_open ON subscriber (a_number, app_id) WHERE state <> 'closed';
+CREATE INDEX subscriber_number ON subscriber (partner_id, a_number, subscriber_id);
+CREATE INDEX subscriber_plan ON subscriber (plan_id, subscriber_id);
+CREATE INDEX subscriber_state ON subscriber (partner_id, state, subscriber_id);
 CREATE INDEX subscriber_partner ON subscriber (partner_id, subscriber_id);
+
+-- How it was proved that a number is its subscriber's, or tried. attested: the carrier says so, with a reference.
+-- code: whoever has the number was sent six digits, of which a salted hash is kept.
+CREATE TABLE subscriber_proof (
+    proof_id        uuid PRIMARY KEY DEFAULT uuidv7(),
+    subscriber_id   uuid NOT NULL REFERENCES subscriber,
+    method          text NOT NULL CHECK (method IN ('attested', 'code')),
+    reference       text NOT NULL,
+    actor           text NOT NULL,                                     -- the key's name and prefix
+    salt            bytea,
+    hash            bytea,
+    asked_at        timestamptz NOT NULL DEFAULT clock_timestamp(),
+    expires_at      timestamptz,
+    CHECK (num_nulls(salt, hash, expires_at) = CASE method WHEN 'code' THEN 0 ELSE 3 END)
+);
+CREATE INDEX subscriber_proof_of ON subscriber_proof (subscriber_id, proof_id);
+
+-- Codes that were told to us. The key makes more than five of one proof impossible, however many come at once.
+CREATE TABLE subscriber_proof_try (
+    proof_id        uuid NOT NULL REFERENCES subscriber_proof,
+    try_no          smallint NOT NULL CHECK (try_no BETWEEN 1 AND 5),
+    correct         boolean NOT NULL,
+    actor           text NOT NULL,
+    tried_at        timestamptz NOT NULL DEFAULT clock_timestamp(),
+    PRIMARY KEY (proof_id, try_no)
+);
 
 -- Who may call yet.
 CREATE TABLE rollout_allow (
@@ -394,7 +452,26 @@ CREATE TABLE trunk (
     enabled         boolean NOT NULL DEFAULT true,
     policy_class    text NOT NULL DEFAULT 'pstn' CHECK (policy_class IN ('pstn', 'voip_only', 'emergency')),
     partner_id      uuid REFERENCES partner,
-    edition         integer NOT NULL DEFAULT 1
+    edition         integer NOT NULL DEFAULT 1,
+    transport       text NOT NULL DEFAULT 'udp' CHECK (transport IN ('udp', 'tcp')),
+    codecs          text[] NOT NULL DEFAULT '{alaw,ulaw}'              -- the first is preferred
+        CHECK (codecs <@ '{alaw,ulaw,g722,gsm}' AND cardinality(codecs) BETWEEN 1 AND 4),
+    auth_username   text CHECK (auth_username ~ '^[A-Za-z0-9][A-Za-z0-9._+-]{0,63}$'),  -- when the carrier asks who we are
+    auth_secret     text CHECK (auth_secret ~ '^[A-Za-z0-9!%*+,.:=?^_~-]{8,128}$'),
+    allowed_ips     cidr[] NOT NULL DEFAULT '{}' CHECK (cardinality(allowed_ips) <= 32),  -- where the carrier calls from
+    cps             integer CHECK (cps BETWEEN 1 AND 10000),           -- call starts a second; NULL is without limit
+    b_format        text NOT NULL DEFAULT 'e164_plus'                  -- how numbers are written for the carrier
+        CHECK (b_format IN ('e164_plus', 'e164', 'international', 'national')),
+    a_format        text NOT NULL DEFAULT 'e164_plus'
+        CHECK (a_format IN ('e164_plus', 'e164', 'international', 'national')),
+    tech_prefix     text NOT NULL DEFAULT '' CHECK (tech_prefix ~ '^[0-9]{0,8}$'),  -- before the B-number
+    origin          text NOT NULL DEFAULT 'domestic' CHECK (origin IN ('domestic', 'foreign')),
+    state           text NOT NULL DEFAULT 'active' CHECK (state IN ('active', 'draining')),  -- draining: no new calls
+    qualify_s       integer CHECK (qualify_s BETWEEN 1 AND 3600),      -- it is asked so often whether it lives; NULL: never
+    was_enabled     boolean NOT NULL DEFAULT true,                     -- once at least, so that calls may refer to it
+    CONSTRAINT trunk_auth_is_whole CHECK ((auth_username IS NULL) = (auth_secret IS NULL)),
+    CONSTRAINT trunk_no_plus_behind_a_prefix CHECK (tech_prefix = '' OR b_format <> 'e164_plus'),
+    CONSTRAINT trunk_enabled_is_remembered CHECK (was_enabled OR NOT enabled)
 );
 CREATE INDEX trunk_partner ON trunk (partner_id, trunk_id);
 
@@ -416,6 +493,26 @@ CREATE TRIGGER plan_changed AFTER INSERT OR UPDATE OR DELETE ON plan
     FOR EACH STATEMENT EXECUTE FUNCTION config_changed_v1();
 CREATE TRIGGER trunk_changed AFTER INSERT OR UPDATE OR DELETE ON trunk
     FOR EACH STATEMENT EXECUTE FUNCTION config_changed_v1();
+CREATE TRIGGER app_changed AFTER INSERT OR UPDATE OR DELETE ON app
+    FOR EACH STATEMENT EXECUTE FUNCTION config_changed_v1();
+
+-- What is known of a trunk, beside what was set: how it answers, and which edition the switch has. Written by the keeper only.
+CREATE TABLE trunk_state (
+    trunk_id        uuid PRIMARY KEY REFERENCES trunk ON DELETE CASCADE,
+    health          text NOT NULL DEFAULT 'unknown' CHECK (health IN ('up', 'down', 'unknown')),
+    health_at       timestamptz NOT NULL DEFAULT clock_timestamp(),    -- since when
+    changes         integer NOT NULL DEFAULT 0,                        -- of health
+    applied_edition integer,                                           -- what the switch has
+    applied_at      timestamptz,
+    apply_error     text                                               -- why it has no newer one
+) WITH (fillfactor = 70);
+
+-- Calls started on a trunk in one second, where it has a limit of these. Not worth a log: a crash lasts longer than a second.
+CREATE UNLOGGED TABLE trunk_pace (
+    trunk_id        uuid PRIMARY KEY,
+    second          bigint NOT NULL,                                   -- since 1970, by the database's clock
+    starts          integer NOT NULL
+) WITH (fillfactor = 10);
 
 -- ---------------------------------------------------------------- the switch and what it wrote down
 
@@ -464,7 +561,10 @@ CREATE TABLE call (
     CHECK ((state = 'live') = (ended_at IS NULL)),
     CHECK ((state = 'refused') = (refuse_reason IS NOT NULL))
 ) PARTITION BY RANGE (call_id);
-CREATE INDEX call_partner ON call (partner_id, call_id);
+-- Lists go through these, newest first. NULLS FIRST makes them the only ones in the order `call_id DESC NULLS LAST`: by the primary
+-- key a planner might look for one partner's calls among all of them. Calls that are no partner's are in neither.
+CREATE INDEX call_partner ON call (partner_id, call_id NULLS FIRST) WHERE partner_id IS NOT NULL;
+CREATE INDEX call_account ON call (account_id, call_id NULLS FIRST) WHERE partner_id IS NOT NULL;
 
 -- One Dial on one trunk. Written when the attempt ends, with its own frozen buy rate.
 CREATE TABLE attempt (
@@ -509,10 +609,12 @@ CREATE TABLE lease (
     answered_at     timestamptz,
     pdd_ms          integer,
     extend_at       timestamptz,                                       -- when the next slice is due; NULL: no more
-    expires_at      timestamptz NOT NULL
+    expires_at      timestamptz NOT NULL,
+    partner_id      uuid                                               -- whose subscriber calls
 ) WITH (fillfactor = 70);
 CREATE INDEX lease_account ON lease (account_id);
 CREATE INDEX lease_trunk ON lease (trunk_id);
+CREATE INDEX lease_partner ON lease (partner_id, call_id NULLS FIRST) WHERE partner_id IS NOT NULL;
 
 -- Money set aside for a call: opened at admission, extended slice by slice, settled at the end, the rest released.
 CREATE TABLE hold (
@@ -559,9 +661,12 @@ CREATE TABLE usage_record (
     transfer_id         uuid,
     throttled           boolean NOT NULL,                              -- fair use was exceeded
     used_at             timestamptz NOT NULL,
-    reported_at         timestamptz NOT NULL DEFAULT clock_timestamp()
+    reported_at         timestamptz NOT NULL DEFAULT clock_timestamp(),
+    partner_id          uuid                                           -- whose account it was
 );
-CREATE INDEX usage_account ON usage_record (account_id, used_at);
+CREATE INDEX usage_account ON usage_record (account_id, usage_id);
+CREATE INDEX usage_partner ON usage_record (partner_id, usage_id);
+CREATE INDEX usage_newest ON usage_record (partner_id, usage_id NULLS FIRST) WHERE partner_id IS NOT NULL;
 
 -- Two witnesses of one call that do not agree. Nothing here moves money; a person reads it.
 CREATE TABLE discrepancy (
@@ -621,6 +726,14 @@ CREATE FUNCTION insert_only_v1() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     RAISE EXCEPTION '% is insert-only: book a reversal instead', TG_TABLE_NAME USING ERRCODE = 'BR002';
 END $$;
+CREATE TRIGGER subscriber_proof_insert_only BEFORE UPDATE OR DELETE ON subscriber_proof
+    FOR EACH ROW EXECUTE FUNCTION insert_only_v1();
+CREATE TRIGGER subscriber_proof_no_truncate BEFORE TRUNCATE ON subscriber_proof
+    FOR EACH STATEMENT EXECUTE FUNCTION insert_only_v1();
+CREATE TRIGGER subscriber_proof_try_insert_only BEFORE UPDATE OR DELETE ON subscriber_proof_try
+    FOR EACH ROW EXECUTE FUNCTION insert_only_v1();
+CREATE TRIGGER subscriber_proof_try_no_truncate BEFORE TRUNCATE ON subscriber_proof_try
+    FOR EACH STATEMENT EXECUTE FUNCTION insert_only_v1();
 CREATE TRIGGER entry_insert_only BEFORE UPDATE OR DELETE ON entry
     FOR EACH ROW EXECUTE FUNCTION insert_only_v1();
 CREATE TRIGGER entry_no_truncate BEFORE TRUNCATE ON entry
@@ -895,6 +1008,12 @@ BEGIN
         PERFORM booking_at_v1(p_value_at);                             -- after the insert: no period closes before it commits
     END IF;
     PERFORM transfer_balances_v1(p_kind, p_accounts, p_amounts, p_currencies);
+    IF NOT transfer_spends_v1(p_kind, p_reverses) THEN                 -- money that comes in is not spending, nor is the loss of it
+        UPDATE account a SET spend_base_micro = a.spend_base_micro + n.amount_micro
+          FROM (SELECT e.account_id, sum(e.amount_micro)::bigint AS amount_micro
+                  FROM unnest(p_accounts, p_amounts) e (account_id, amount_micro) GROUP BY e.account_id) n
+         WHERE a.account_id = n.account_id AND a.tracked AND a.spend_cap_micro IS NOT NULL;
+    END IF;
     INSERT INTO entry (transfer_id, entry_no, account_id, amount_micro, currency)
     SELECT id, e.entry_no, e.account_id, e.amount_micro, e.currency
       FROM unnest(p_accounts, p_amounts, p_currencies) WITH ORDINALITY e (account_id, amount_micro, currency, entry_no);
@@ -1081,9 +1200,12 @@ CREATE TABLE audit_log (
     detail          jsonb NOT NULL,                                    -- what was asked for, secrets left out
     correlator      text NOT NULL,
     remote          text NOT NULL,
-    done_at         timestamptz NOT NULL DEFAULT clock_timestamp()
+    done_at         timestamptz NOT NULL DEFAULT clock_timestamp(),
+    asked_by        uuid NOT NULL DEFAULT '00000000-0000-0000-0000-000000000000'  -- the partner; all zeros: operators
 );
 CREATE INDEX audit_log_partner ON audit_log (partner_id, audit_id);
+CREATE INDEX audit_log_action ON audit_log (action, audit_id);
+CREATE INDEX audit_log_subject ON audit_log (subject, audit_id);
 CREATE TRIGGER audit_log_insert_only BEFORE UPDATE OR DELETE ON audit_log
     FOR EACH ROW EXECUTE FUNCTION insert_only_v1();
 CREATE TRIGGER audit_log_no_truncate BEFORE TRUNCATE ON audit_log
@@ -1096,6 +1218,37 @@ CREATE FUNCTION api_key_find_v1(
     SELECT k.api_key_id, k.name, k.hash, k.kind, k.partner_id, k.scopes FROM api_key k LEFT JOIN partner p USING (partner_id)
      WHERE k.prefix = p_prefix AND k.revoked_at IS NULL AND (k.expires_at IS NULL OR k.expires_at > now())
        AND (k.partner_id IS NULL OR p.state <> 'closed')
+$$;
+
+-- What access tokens are signed with. Read through token_keys_v1 only.
+CREATE TABLE token_key (
+    kid         uuid PRIMARY KEY DEFAULT gen_random_uuid(),
+    secret      bytea NOT NULL DEFAULT sha256(convert_to(gen_random_uuid()::text || gen_random_uuid()::text, 'UTF8'))
+                CHECK (length(secret) = 32),
+    created_at  timestamptz NOT NULL DEFAULT now()
+);
+
+-- The keys whose tokens may still be good, newest first, which is the one to sign with. One signs for 30 days, and verifies
+-- for two hours more: a token lives for one.
+CREATE FUNCTION token_keys_v1() RETURNS SETOF token_key
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = bridge, pg_temp AS $$
+BEGIN
+    IF NOT EXISTS (SELECT FROM token_key k WHERE k.created_at > now() - interval '30 days') THEN
+        LOCK TABLE token_key IN SHARE ROW EXCLUSIVE MODE;              -- whoever comes second finds the first one's
+        IF NOT EXISTS (SELECT FROM token_key k WHERE k.created_at > now() - interval '30 days') THEN
+            INSERT INTO token_key DEFAULT VALUES;
+        END IF;
+        DELETE FROM token_key k WHERE k.created_at < now() - interval '31 days';
+    END IF;
+    RETURN QUERY SELECT k.* FROM token_key k WHERE k.created_at > now() - interval '30 days 2 hours' ORDER BY k.created_at DESC;
+END $$;
+
+-- A client that may still use the tokens it was given.
+CREATE FUNCTION api_client_find_v1(p_api_key_id uuid, OUT name text, OUT prefix text, OUT partner_id uuid, OUT scopes text[])
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = bridge, pg_temp AS $$
+    SELECT k.name, k.prefix, k.partner_id, k.scopes FROM api_key k LEFT JOIN partner p USING (partner_id)
+     WHERE k.api_key_id = p_api_key_id AND k.kind = 'client' AND k.revoked_at IS NULL
+       AND (k.expires_at IS NULL OR k.expires_at > now()) AND (k.partner_id IS NULL OR p.state <> 'closed')
 $$;
 
 -- The first to come with a key may go on (said = 'new'), and its answer is kept by api_done_v1 in the same transaction.
@@ -1133,8 +1286,8 @@ BEGIN
         UPDATE idempotency i SET status = p_status, headers = p_headers, body = p_body
          WHERE i.owner_id = p_owner_id AND i.key = p_key;
     END IF;
-    INSERT INTO audit_log (partner_id, actor, action, subject, detail, correlator, remote)
-    VALUES (p_partner_id, p_actor, p_action, p_subject, p_detail, p_correlator, p_remote);
+    INSERT INTO audit_log (partner_id, actor, action, subject, detail, correlator, remote, asked_by)
+    VALUES (p_partner_id, p_actor, p_action, p_subject, p_detail, p_correlator, p_remote, p_owner_id);
 END $$;
 
 -- ---------------------------------------------------------------- what happened, for those who listen
@@ -1153,13 +1306,562 @@ CREATE TABLE event (
 );
 CREATE INDEX event_fresh ON event (event_id) WHERE stream_no IS NULL;
 CREATE UNIQUE INDEX event_stream ON event (partner_id, stream_no) WHERE stream_no IS NOT NULL;
+CREATE INDEX event_partner ON event (partner_id, event_id);
+CREATE INDEX event_subject ON event (subject_id, seq);
 
--- Tell whoever listens to a partner. Nobody listens: nothing is written.
+-- Where a partner wants to be told. kinds '{}': of everything.
+CREATE TABLE webhook_endpoint (
+    endpoint_id     uuid PRIMARY KEY DEFAULT uuidv7(),
+    partner_id      uuid NOT NULL REFERENCES partner,
+    url             text NOT NULL CHECK (length(url) <= 2000),
+    kinds           text[] NOT NULL DEFAULT '{}',
+    description     text NOT NULL DEFAULT '',
+    enabled         boolean NOT NULL DEFAULT true,
+    disabled_why    text CHECK (disabled_why IN ('gone', 'failing')),  -- NULL: by hand
+    failing_since   timestamptz,                                       -- nothing has succeeded since
+    edition         integer NOT NULL DEFAULT 1,
+    created_at      timestamptz NOT NULL DEFAULT now(),
+    deleted_at      timestamptz,
+    CHECK (NOT enabled OR (disabled_why IS NULL AND deleted_at IS NULL))
+);
+CREATE INDEX webhook_endpoint_partner ON webhook_endpoint (partner_id, endpoint_id);
+
+-- What messages are signed with: all that are valid sign, so that a secret can be changed while messages are under way.
+CREATE TABLE webhook_secret (
+    endpoint_id     uuid NOT NULL REFERENCES webhook_endpoint,
+    secret_id       uuid NOT NULL DEFAULT uuidv7(),
+    secret          bytea NOT NULL CHECK (length(secret) BETWEEN 24 AND 64),
+    valid_until     timestamptz,                                       -- NULL: the present one
+    PRIMARY KEY (endpoint_id, secret_id)
+);
+
+-- Where the asker of one thing wants to be told of it, with a token of theirs: CAMARA's sink.
+CREATE TABLE sink (
+    subject_id      uuid PRIMARY KEY,
+    partner_id      uuid NOT NULL REFERENCES partner,
+    url             text NOT NULL CHECK (length(url) <= 2000),
+    bearer          text CHECK (length(bearer) <= 4096),               -- NULL: no Authorization
+    valid_until     timestamptz NOT NULL,
+    failing_since   timestamptz
+);
+
+CREATE FUNCTION sink_add_v1(p_partner_id uuid, p_subject_id uuid, p_url text, p_bearer text, p_until timestamptz) RETURNS void
+LANGUAGE sql AS $$
+    INSERT INTO sink (partner_id, subject_id, url, bearer, valid_until) VALUES (p_partner_id, p_subject_id, p_url, p_bearer, p_until)
+    ON CONFLICT (subject_id) DO UPDATE SET url = excluded.url, bearer = excluded.bearer, valid_until = excluded.valid_until
+$$;
+
+-- One event for one listener. Due again and again, at longer and longer intervals, until it is taken or given up.
+-- claimed_until: a worker is at it; when that worker dies, another goes on after this instant.
+CREATE TABLE delivery (
+    delivery_id     uuid PRIMARY KEY DEFAULT uuidv7(),
+    partner_id      uuid NOT NULL,
+    target_id       uuid NOT NULL,                                     -- the endpoint, or the sink's subject
+    event_id        uuid NOT NULL REFERENCES event ON DELETE CASCADE,
+    kind            text NOT NULL,
+    subject_id      uuid NOT NULL,
+    stream_no       bigint NOT NULL,
+    state           text NOT NULL DEFAULT 'pending' CHECK (state IN ('pending', 'done', 'failed')),
+    tries           integer NOT NULL DEFAULT 0,                        -- since it was last asked for
+    due_at          timestamptz NOT NULL DEFAULT clock_timestamp(),
+    claimed_until   timestamptz,
+    last_status     integer,                                           -- of the last answer; NULL: none came
+    last_error      text,
+    created_at      timestamptz NOT NULL DEFAULT clock_timestamp(),
+    done_at         timestamptz,
+    UNIQUE (event_id, target_id)
+);
+CREATE INDEX delivery_due ON delivery (target_id, due_at, stream_no) WHERE state = 'pending';
+CREATE INDEX delivery_claimed ON delivery (target_id) WHERE state = 'pending' AND claimed_until IS NOT NULL;
+CREATE INDEX delivery_order ON delivery (target_id, subject_id, stream_no) WHERE state = 'pending';
+CREATE INDEX delivery_list ON delivery (target_id, state, delivery_id);
+CREATE INDEX delivery_all ON delivery (target_id, delivery_id);
+
+CREATE TABLE delivery_attempt (
+    delivery_id     uuid NOT NULL REFERENCES delivery ON DELETE CASCADE,
+    attempt_no      integer NOT NULL,
+    tried_at        timestamptz NOT NULL,
+    took_ms         integer NOT NULL,
+    status          integer,
+    error           text,                                              -- NULL: it was taken
+    answer          text NOT NULL DEFAULT '',                          -- its beginning, printable
+    PRIMARY KEY (delivery_id, attempt_no)
+);
+
+-- How far each partner's events are numbered: without gaps, and by itself, so that nobody can count another's.
+CREATE TABLE event_counter (
+    partner_id      uuid PRIMARY KEY,
+    last_no         bigint NOT NULL
+);
+
+-- ---------------------------------------------------------------- told as the API tells it
+
+CREATE FUNCTION told_id_v1(p_kind text, p_id uuid) RETURNS text LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE AS $$
+    SELECT p_kind || '_' || replace(p_id::text, '-', '')
+$$;
+CREATE FUNCTION told_at_v1(p_at timestamptz) RETURNS text LANGUAGE sql STABLE STRICT PARALLEL SAFE AS $$
+    SELECT to_char(p_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')
+$$;
+CREATE FUNCTION told_money_v1(p_micro bigint) RETURNS text LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE AS $$
+    SELECT round(p_micro / 1e6, greatest(min_scale(p_micro / 1e6), 2))::text
+$$;
+
+-- Tell whoever listens to a partner, or to this very thing. Nobody listens: nothing is written.
 CREATE FUNCTION event_add_v1(p_partner_id uuid, p_kind text, p_subject_id uuid, p_seq integer, p_data jsonb) RETURNS void
 LANGUAGE sql SECURITY DEFINER SET search_path = bridge, pg_temp AS $$
     INSERT INTO event (partner_id, kind, subject_id, seq, data)
-    SELECT p.partner_id, p_kind, p_subject_id, p_seq, p_data FROM partner p WHERE p.partner_id = p_partner_id AND p.keeps_events
+    SELECT p.partner_id, p_kind, p_subject_id, p_seq, p_data FROM partner p
+     WHERE p.partner_id = p_partner_id
+       AND (p.keeps_events OR EXISTS (SELECT FROM sink s WHERE s.subject_id = p_subject_id AND s.valid_until > now()))
 $$;
+
+-- ---------------------------------------------------------------- what partners and we agreed, and numbers
+
+-- What we and a partner have agreed. Its terms are in its versions; what is here may change, and edition counts that.
+CREATE TABLE deal (
+    deal_id         uuid PRIMARY KEY DEFAULT uuidv7(),
+    partner_id      uuid NOT NULL REFERENCES partner,
+    name            text NOT NULL CHECK (length(name) BETWEEN 1 AND 80),
+    currency        currency_code NOT NULL,
+    state           text NOT NULL DEFAULT 'draft' CHECK (state IN ('draft', 'signed', 'ended')),
+    version         integer NOT NULL DEFAULT 0 CHECK (version >= 0),   -- the last one
+    edition         integer NOT NULL DEFAULT 1,
+    created_at      timestamptz NOT NULL DEFAULT now(),
+    signed_at       timestamptz,
+    ended_at        timestamptz
+);
+CREATE INDEX deal_partner ON deal (partner_id, deal_id);
+
+-- Terms as they were agreed once. A later version takes the place of the ones before from its begin on: that cuts their
+-- `valid`, and nothing else of them ever changes. Empty: its place was taken before it began, or while it was a draft.
+CREATE TABLE deal_version (
+    deal_version_id uuid PRIMARY KEY DEFAULT uuidv7(),
+    deal_id         uuid NOT NULL REFERENCES deal,
+    version         integer NOT NULL CHECK (version > 0),
+    agreed          tstzrange NOT NULL CHECK (NOT isempty(agreed) AND NOT lower_inf(agreed)),
+    valid           tstzrange NOT NULL CHECK (valid <@ agreed),
+    terms           jsonb NOT NULL CHECK (jsonb_typeof(terms) = 'object'),
+    note            text NOT NULL DEFAULT '' CHECK (length(note) <= 500),
+    author          text NOT NULL,
+    made_at         timestamptz NOT NULL DEFAULT clock_timestamp(),
+    UNIQUE (deal_id, version),
+    CONSTRAINT deal_version_one_at_a_time EXCLUDE USING gist (deal_id WITH =, valid WITH &&)
+);
+CREATE INDEX deal_version_list ON deal_version (deal_id, deal_version_id);
+
+-- Of a version that is agreed, only the time to come may be cut off.
+CREATE FUNCTION deal_version_stays_v1() RETURNS trigger LANGUAGE plpgsql AS $$
+DECLARE
+    past CONSTANT tstzrange := tstzrange(NULL, now());                 -- before this transaction
+BEGIN
+    IF to_jsonb(new) - 'valid' <> to_jsonb(old) - 'valid' OR NOT new.valid <@ old.valid
+       OR (NOT isempty(new.valid) AND lower(new.valid) <> lower(old.valid))
+       OR (new.valid * past <> old.valid * past
+           AND EXISTS (SELECT FROM deal d WHERE d.deal_id = old.deal_id AND d.state <> 'draft')) THEN
+        RAISE EXCEPTION 'What was agreed is not edited: agree on a new version.' USING ERRCODE = 'BR002';
+    END IF;
+    RETURN new;
+END $$;
+CREATE TRIGGER deal_version_stays BEFORE UPDATE ON deal_version
+    FOR EACH ROW EXECUTE FUNCTION deal_version_stays_v1();
+CREATE TRIGGER deal_version_insert_only BEFORE DELETE ON deal_version
+    FOR EACH ROW EXECUTE FUNCTION insert_only_v1();
+CREATE TRIGGER deal_version_no_truncate BEFORE TRUNCATE ON deal_version
+    FOR EACH STATEMENT EXECUTE FUNCTION insert_only_v1();
+
+-- Give a deal its next version. p_based_on: the last one its author has read; 0 for the first.
+-- p_from NULL: from now on. p_until NULL: without end. Of a draft only the last version counts.
+CREATE FUNCTION deal_agree_v1(
+    p_deal_id uuid, p_based_on integer, p_from timestamptz, p_until timestamptz, p_terms jsonb, p_note text, p_author text
+) RETURNS deal_version LANGUAGE plpgsql AS $$
+DECLARE
+    of_deal deal;
+    made deal_version;
+    begins timestamptz;
+    present timestamptz;
+BEGIN
+    SELECT * INTO of_deal FROM deal d WHERE d.deal_id = p_deal_id FOR NO KEY UPDATE;
+    present := clock_timestamp();
+    begins := coalesce(p_from, present);
+    IF of_deal.deal_id IS NULL THEN
+        RAISE EXCEPTION 'There is no such deal.' USING ERRCODE = 'BR005';
+    ELSIF of_deal.state = 'ended' THEN
+        RAISE EXCEPTION 'The deal has ended. Make a new one.' USING ERRCODE = 'BR004';
+    ELSIF of_deal.version <> p_based_on THEN
+        RAISE EXCEPTION 'The deal has version % by now. Read it, and base yours on that.', of_deal.version USING ERRCODE = 'BR004';
+    ELSIF of_deal.state = 'signed' AND begins < present THEN
+        RAISE EXCEPTION 'The deal is signed: a new version cannot begin in the past.' USING ERRCODE = 'BR003';
+    ELSIF p_until <= begins THEN
+        RAISE EXCEPTION 'A version ends after it begins.' USING ERRCODE = 'BR003';
+    END IF;
+    UPDATE deal_version v
+       SET valid = CASE WHEN of_deal.state = 'draft' OR lower(v.valid) >= begins THEN 'empty'
+                        ELSE tstzrange(lower(v.valid), begins) END
+     WHERE v.deal_id = p_deal_id AND (of_deal.state = 'draft' OR v.valid && tstzrange(begins, NULL));
+    INSERT INTO deal_version (deal_id, version, agreed, valid, terms, note, author)
+    VALUES (p_deal_id, p_based_on + 1, tstzrange(begins, p_until), tstzrange(begins, p_until), p_terms, p_note, p_author)
+    RETURNING * INTO made;
+    UPDATE deal d SET version = made.version, edition = d.edition + 1 WHERE d.deal_id = p_deal_id;
+    RETURN made;
+END $$;
+
+-- End a deal now: what is in force is cut, what was to come is void.
+CREATE FUNCTION deal_end_v1(p_deal_id uuid) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    was text;
+    present timestamptz;
+BEGIN
+    SELECT d.state INTO was FROM deal d WHERE d.deal_id = p_deal_id FOR NO KEY UPDATE;
+    present := clock_timestamp();
+    UPDATE deal_version v
+       SET valid = CASE WHEN was = 'draft' OR lower(v.valid) >= present THEN 'empty'
+                        ELSE tstzrange(lower(v.valid), present) END
+     WHERE v.deal_id = p_deal_id AND (was = 'draft' OR v.valid && tstzrange(present, NULL));
+    UPDATE deal d SET state = 'ended', ended_at = present WHERE d.deal_id = p_deal_id;
+END $$;
+
+-- A telephone number that can be given to a subscriber. One that was released rests before somebody else gets it.
+CREATE TABLE number (
+    number_id           uuid PRIMARY KEY DEFAULT uuidv7(),
+    partner_id          uuid REFERENCES partner,                       -- whose it is; NULL: ours
+    e164                e164 NOT NULL UNIQUE,
+    country             text NOT NULL CHECK (country ~ '^[A-Z]{2}$'),
+    kind                text NOT NULL CHECK (kind IN ('geographic', 'mobile', 'national')),
+    state               text NOT NULL DEFAULT 'free' CHECK (state IN ('free', 'assigned', 'quarantined')),
+    subscriber_id       uuid REFERENCES subscriber,
+    assigned_at         timestamptz,
+    quarantine_until    timestamptz,
+    edition             integer NOT NULL DEFAULT 1,
+    created_at          timestamptz NOT NULL DEFAULT now(),
+    CHECK ((state = 'assigned') = (subscriber_id IS NOT NULL)),
+    CHECK ((state = 'quarantined') = (quarantine_until IS NOT NULL))
+);
+CREATE INDEX number_partner ON number (partner_id, number_id);
+CREATE INDEX number_subscriber ON number (subscriber_id) WHERE subscriber_id IS NOT NULL;
+
+-- Numbers as they are now: one whose quarantine is over is free, which is an edition of its own.
+CREATE VIEW number_now WITH (security_invoker = true) AS
+SELECT n.number_id, n.partner_id, n.e164, n.country, n.kind, n.subscriber_id, n.assigned_at, n.created_at,
+       CASE WHEN n.state = 'quarantined' AND n.quarantine_until <= now() THEN 'free' ELSE n.state END AS state,
+       CASE WHEN n.quarantine_until > now() THEN n.quarantine_until END AS quarantine_until,
+       n.edition + (n.state = 'quarantined' AND n.quarantine_until <= now())::integer AS edition
+  FROM number n;
+-- Whose deck it is, is told of each new version of it.
+CREATE FUNCTION deck_applied_v1() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM event_add_v1(d.partner_id, 'deck.applied', d.deck_id, new.version, jsonb_build_object(
+                'deck_id', 'deck_' || replace(d.deck_id::text, '-', ''), 'name', d.name, 'side', d.side,
+                'version', new.version, 'origin', new.origin, 'to_version', new.to_version,
+                'import_id', 'imp_' || replace(new.import_id::text, '-', ''), 'added', new.added, 'removed', new.removed))
+       FROM deck d WHERE d.deck_id = new.deck_id AND d.partner_id IS NOT NULL;
+    RETURN NULL;
+END $$;
+CREATE TRIGGER deck_applied AFTER INSERT ON deck_version FOR EACH ROW EXECUTE FUNCTION deck_applied_v1();
+-- ---------------------------------------------------------------- where it happens
+
+-- What a partner may know of its call: nothing of carriers, routes and costs.
+CREATE FUNCTION call_told_v1(c call) RETURNS jsonb LANGUAGE sql STABLE AS $$
+    SELECT jsonb_build_object('call_id', told_id_v1('call', c.call_id), 'subscriber_id', told_id_v1('sub', c.subscriber_id),
+                              'account_id', told_id_v1('acc', c.account_id), 'a_number', c.a_number, 'b_number', c.b_number,
+                              'dialled', c.dialled, 'admitted_at', told_at_v1(c.admitted_at))
+$$;
+
+-- It rang and was answered, as far as that has not been told.
+CREATE FUNCTION call_answer_told_v1(c call, p_answered_at timestamptz, p_attempt_no integer, p_pdd_ms integer) RETURNS void
+LANGUAGE plpgsql AS $$
+DECLARE
+    told jsonb := call_told_v1(c);
+    ringing_at timestamptz;
+BEGIN
+    IF p_pdd_ms IS NOT NULL AND NOT EXISTS (SELECT FROM event e WHERE e.subject_id = c.call_id AND e.seq = 2) THEN
+        -- An attempt begins when the one before has failed.
+        SELECT coalesce(max(x.ended_at), c.admitted_at) + make_interval(secs => p_pdd_ms / 1000.0) INTO ringing_at
+          FROM attempt x WHERE x.call_id = c.call_id AND x.attempt_no < p_attempt_no;
+        INSERT INTO event (partner_id, kind, subject_id, seq, data)
+        VALUES (c.partner_id, 'call.ringing', c.call_id, 2,
+                told || jsonb_build_object('ringing_at', told_at_v1(ringing_at), 'pdd_ms', p_pdd_ms));
+    END IF;
+    IF p_answered_at IS NOT NULL AND NOT EXISTS (SELECT FROM event e WHERE e.subject_id = c.call_id AND e.seq = 3) THEN
+        INSERT INTO event (partner_id, kind, subject_id, seq, data)
+        VALUES (c.partner_id, 'call.answered', c.call_id, 3, told || jsonb_build_object('answered_at', told_at_v1(p_answered_at)));
+    END IF;
+END $$;
+
+CREATE FUNCTION call_begun_v1() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF EXISTS (SELECT FROM partner p WHERE p.partner_id = NEW.partner_id AND p.keeps_events) THEN
+        IF NEW.state = 'refused' THEN
+            INSERT INTO event (partner_id, kind, subject_id, seq, data)
+            SELECT NEW.partner_id, t.kind, NEW.call_id, t.seq, call_told_v1(NEW) || jsonb_build_object('reason', NEW.refuse_reason)
+              FROM (VALUES ('call.refused', 1), ('fraud.blocked', 2)) AS t (kind, seq)
+             WHERE t.seq = 1 OR NEW.refuse_reason IN ('too_many_calls', 'spend_cap', 'barred_destination', 'fraud')
+             ORDER BY t.seq;
+        ELSE
+            INSERT INTO event (partner_id, kind, subject_id, seq, data)
+            VALUES (NEW.partner_id, 'call.admitted', NEW.call_id, 1, call_told_v1(NEW));
+        END IF;
+    END IF;
+    RETURN NULL;
+END $$;
+
+CREATE FUNCTION call_answered_v1() RETURNS trigger LANGUAGE plpgsql AS $$
+DECLARE
+    c call;
+BEGIN
+    IF EXISTS (SELECT FROM account a JOIN partner p USING (partner_id) WHERE a.account_id = NEW.account_id AND p.keeps_events) THEN
+        SELECT * INTO c FROM call WHERE call.call_id = NEW.call_id AND call.partner_id IS NOT NULL;
+        IF FOUND THEN
+            PERFORM call_answer_told_v1(c, NEW.answered_at, NEW.attempt_no, NEW.pdd_ms);
+        END IF;
+    END IF;
+    RETURN NULL;
+END $$;
+
+-- The charge and the last attempt were written by the same statement; at its end they can be seen.
+CREATE FUNCTION call_ended_v1() RETURNS trigger LANGUAGE plpgsql AS $$
+DECLARE
+    last attempt;
+    charged jsonb;
+BEGIN
+    IF NOT EXISTS (SELECT FROM partner p WHERE p.partner_id = NEW.partner_id AND p.keeps_events) THEN
+        RETURN NULL;
+    END IF;
+    SELECT * INTO last FROM attempt x WHERE x.call_id = NEW.call_id ORDER BY x.attempt_no DESC LIMIT 1;
+    PERFORM call_answer_told_v1(NEW, NEW.answered_at, last.attempt_no, last.pdd_ms);
+    SELECT jsonb_build_object('billed_s', h.billed_s, 'covered_s', h.covered_s,
+                              'amount', told_money_v1(h.amount_micro - h.written_off_micro), 'currency', h.currency)
+      INTO charged FROM charge h WHERE h.call_id = NEW.call_id;
+    INSERT INTO event (partner_id, kind, subject_id, seq, data)
+    VALUES (NEW.partner_id, 'call.ended', NEW.call_id, 9,
+            call_told_v1(NEW) || jsonb_build_object(
+                'state', NEW.state, 'answered_at', told_at_v1(NEW.answered_at), 'ended_at', told_at_v1(NEW.ended_at),
+                'talk_ms', NEW.talk_ms, 'q850_cause', NEW.q850_cause, 'release_party', NEW.release_party, 'charge', charged));
+    RETURN NULL;
+END $$;
+
+CREATE FUNCTION balance_low_v1() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM event_add_v1(NEW.partner_id, 'balance.low', NEW.account_id, 1, jsonb_build_object(
+        'account_id', told_id_v1('acc', NEW.account_id), 'balance', told_money_v1(NEW.balance_micro),
+        'low_balance', told_money_v1(NEW.low_balance_micro), 'currency', NEW.currency));
+    RETURN NULL;
+END $$;
+
+CREATE FUNCTION allowance_low_v1() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM event_add_v1(a.partner_id, 'allowance.low', NEW.allowance_id, 1, jsonb_build_object(
+        'allowance_id', told_id_v1('alw', NEW.allowance_id), 'account_id', told_id_v1('acc', NEW.account_id), 'bundle', b.name,
+        'units', NEW.units, 'used_units', NEW.used_units, 'percent', CASE WHEN NEW.used_units >= NEW.units THEN 100 ELSE 80 END,
+        'until_at', told_at_v1(upper(NEW.valid))))
+      FROM account a JOIN bundle b ON b.bundle_id = NEW.bundle_id
+     WHERE a.account_id = NEW.account_id AND a.partner_id IS NOT NULL;
+    RETURN NULL;
+END $$;
+
+-- A call of nobody's pays for looking at its row, no more. Partitions get the triggers of the table with ATTACH.
+CREATE TRIGGER call_begun AFTER INSERT ON call
+    FOR EACH ROW WHEN (NEW.partner_id IS NOT NULL) EXECUTE FUNCTION call_begun_v1();
+CREATE TRIGGER call_ended AFTER UPDATE OF ended_at ON call
+    FOR EACH ROW WHEN (NEW.partner_id IS NOT NULL AND OLD.ended_at IS NULL AND NEW.ended_at IS NOT NULL)
+    EXECUTE FUNCTION call_ended_v1();
+CREATE TRIGGER call_answered AFTER UPDATE OF answered_at ON lease
+    FOR EACH ROW WHEN (OLD.answered_at IS NULL AND NEW.answered_at IS NOT NULL) EXECUTE FUNCTION call_answered_v1();
+CREATE TRIGGER balance_low AFTER UPDATE OF balance_micro ON account
+    FOR EACH ROW WHEN (NEW.partner_id IS NOT NULL AND NEW.balance_micro < NEW.low_balance_micro
+                       AND OLD.balance_micro >= NEW.low_balance_micro)
+    EXECUTE FUNCTION balance_low_v1();
+-- A fifth is left, or nothing.
+CREATE TRIGGER allowance_low AFTER UPDATE OF used_units ON allowance
+    FOR EACH ROW WHEN (NEW.used_units >= NEW.units - NEW.units / 5 AND OLD.used_units < NEW.used_units
+                       AND (OLD.used_units < NEW.units - NEW.units / 5 OR NEW.used_units >= NEW.units))
+    EXECUTE FUNCTION allowance_low_v1();
+
+-- ---------------------------------------------------------------- told on
+
+-- Number what is new and lay it out for those who are to be told. Returns how many events, -1 where somebody else is at it.
+-- One at a time, and each batch is seen as a whole: who has read number n of a partner has read all below it.
+CREATE FUNCTION event_fan_out_v1(p_limit integer) RETURNS integer LANGUAGE plpgsql SET plan_cache_mode = force_custom_plan AS $$
+DECLARE
+    numbered uuid[];
+    partners uuid[];
+BEGIN
+    IF NOT pg_try_advisory_xact_lock(hashtextextended('callbridge events', 0)) THEN
+        RETURN -1;
+    END IF;
+    SELECT array_agg(f.event_id ORDER BY f.event_id), array_agg(DISTINCT f.partner_id) INTO numbered, partners
+      FROM (SELECT e.event_id, e.partner_id FROM event e WHERE e.stream_no IS NULL ORDER BY e.event_id LIMIT p_limit) f;
+    IF numbered IS NULL THEN
+        RETURN 0;
+    END IF;
+    INSERT INTO event_counter (partner_id, last_no) SELECT p, 0 FROM unnest(partners) AS p ON CONFLICT DO NOTHING;
+    UPDATE event e SET stream_no = n.stream_no
+      FROM (SELECT f.event_id, s.last_no + row_number() OVER (PARTITION BY f.partner_id ORDER BY f.event_id) AS stream_no
+              FROM event f JOIN event_counter s USING (partner_id) WHERE f.event_id = ANY (numbered)) n
+     WHERE e.event_id = n.event_id;
+    UPDATE event_counter s SET last_no = n.last_no
+      FROM (SELECT e.partner_id, max(e.stream_no) AS last_no FROM event e WHERE e.event_id = ANY (numbered) GROUP BY e.partner_id) n
+     WHERE s.partner_id = n.partner_id;
+    INSERT INTO delivery (partner_id, target_id, event_id, kind, subject_id, stream_no)
+    SELECT e.partner_id, t.target_id, e.event_id, e.kind, e.subject_id, e.stream_no
+      FROM event e CROSS JOIN LATERAL (
+        SELECT w.endpoint_id AS target_id FROM webhook_endpoint w JOIN partner p USING (partner_id)
+         WHERE w.partner_id = e.partner_id AND w.enabled AND p.state <> 'closed'
+           AND CASE e.kind WHEN 'webhook.test' THEN w.endpoint_id = e.subject_id
+                           ELSE w.kinds = '{}' OR e.kind = ANY (w.kinds) END
+         UNION ALL
+        SELECT s.subject_id FROM sink s
+         WHERE s.subject_id = e.subject_id AND s.partner_id = e.partner_id AND s.valid_until > now()
+           AND e.data ?| '{camara,click_to_dial}'
+      ) AS t
+     WHERE e.event_id = ANY (numbered)
+     ORDER BY e.event_id
+    ON CONFLICT DO NOTHING;
+    PERFORM pg_notify('callbridge_events', p::text) FROM unnest(partners) AS p;
+    RETURN cardinality(numbered);
+END $$;
+
+-- Take deliveries that are due, of listeners that are failing or of the others, at most p_each at a time to one listener and
+-- one to one that is failing. What happened to one thing goes out in order, unless what comes before has failed once.
+CREATE FUNCTION delivery_claim_v1(p_failing boolean, p_limit integer, p_each integer, p_lease_s double precision)
+RETURNS TABLE (
+    delivery_id uuid, target_id uuid, tries integer, event_id uuid, kind text, subject_id uuid, seq integer, data jsonb,
+    occurred_at timestamptz, url text, secrets bytea[], bearer text, to_sink boolean
+) LANGUAGE plpgsql SET plan_cache_mode = force_custom_plan AS $$
+BEGIN
+    RETURN QUERY
+    WITH RECURSIVE waiting AS (                                        -- each listener once, however much waits for it
+        (SELECT d.target_id FROM delivery d WHERE d.state = 'pending' ORDER BY d.target_id LIMIT 1)
+        UNION ALL
+        SELECT (SELECT d.target_id FROM delivery d WHERE d.state = 'pending' AND d.target_id > w.target_id ORDER BY d.target_id LIMIT 1)
+          FROM waiting w WHERE w.target_id IS NOT NULL
+    ), open AS (
+        SELECT w.target_id, CASE WHEN p_failing THEN 1 ELSE p_each END
+               - (SELECT count(*) FROM delivery d
+                   WHERE d.state = 'pending' AND d.target_id = w.target_id AND d.claimed_until > clock_timestamp()) AS slots
+          FROM waiting w LEFT JOIN webhook_endpoint n ON n.endpoint_id = w.target_id LEFT JOIN sink s ON s.subject_id = w.target_id
+         WHERE w.target_id IS NOT NULL AND (n.enabled OR s.valid_until > now())
+           AND (coalesce(n.failing_since, s.failing_since) IS NOT NULL) = p_failing
+    ), due AS (
+        SELECT f.delivery_id FROM open o CROSS JOIN LATERAL (
+            SELECT d.delivery_id, d.due_at FROM delivery d
+             WHERE d.state = 'pending' AND d.target_id = o.target_id AND d.due_at <= clock_timestamp()
+               AND (d.claimed_until IS NULL OR d.claimed_until <= clock_timestamp())
+               AND NOT EXISTS (SELECT FROM delivery b
+                                WHERE b.state = 'pending' AND b.target_id = d.target_id AND b.subject_id = d.subject_id
+                                  AND b.stream_no < d.stream_no AND (b.tries = 0 OR b.claimed_until > clock_timestamp()))
+             ORDER BY d.due_at, d.stream_no LIMIT greatest(o.slots, 0)
+        ) AS f ORDER BY f.due_at LIMIT p_limit
+    ), mine AS (
+        SELECT d.delivery_id FROM delivery d
+         WHERE d.delivery_id IN (SELECT u.delivery_id FROM due u) AND d.state = 'pending'
+           AND (d.claimed_until IS NULL OR d.claimed_until <= clock_timestamp())
+           FOR UPDATE SKIP LOCKED
+    ), claimed AS (
+        UPDATE delivery d SET claimed_until = clock_timestamp() + make_interval(secs => p_lease_s)
+          FROM mine m WHERE d.delivery_id = m.delivery_id
+        RETURNING d.delivery_id, d.target_id, d.tries, d.event_id
+    )
+    SELECT c.delivery_id, c.target_id, c.tries, e.event_id, e.kind, e.subject_id, e.seq, e.data, e.occurred_at,
+           coalesce(n.url, s.url),
+           (SELECT array_agg(k.secret ORDER BY k.secret_id DESC) FROM webhook_secret k
+             WHERE k.endpoint_id = c.target_id AND (k.valid_until IS NULL OR k.valid_until > now())),
+           s.bearer, n.endpoint_id IS NULL
+      FROM claimed c JOIN event e USING (event_id)
+      LEFT JOIN webhook_endpoint n ON n.endpoint_id = c.target_id LEFT JOIN sink s ON s.subject_id = c.target_id
+     ORDER BY e.event_id;
+END $$;
+
+-- What became of one attempt. p_said: ok · failed · gone (410: never again). p_retry_s NULL: it is given up.
+-- A listener that has only failed for p_disable_after_s is told nothing more.
+CREATE FUNCTION delivery_note_v1(
+    p_delivery_id uuid, p_said text, p_status integer, p_took_ms integer, p_error text, p_answer text, p_retry_s double precision,
+    p_disable_after_s double precision
+) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    noted delivery;
+    disabled webhook_endpoint;
+BEGIN
+    UPDATE delivery d SET claimed_until = NULL, tries = d.tries + 1, last_status = p_status, last_error = p_error,
+           state = CASE WHEN p_said = 'ok' THEN 'done' WHEN p_said = 'gone' OR p_retry_s IS NULL THEN 'failed' ELSE 'pending' END,
+           due_at = CASE WHEN p_said = 'failed' THEN clock_timestamp() + make_interval(secs => coalesce(p_retry_s, 0)) ELSE d.due_at END,
+           done_at = CASE WHEN p_said = 'ok' THEN clock_timestamp() END
+     WHERE d.delivery_id = p_delivery_id AND d.state = 'pending'
+    RETURNING d.* INTO noted;
+    IF NOT FOUND THEN
+        RETURN;                                                        -- another worker has noted it
+    END IF;
+    INSERT INTO delivery_attempt (delivery_id, attempt_no, tried_at, took_ms, status, error, answer)
+    SELECT p_delivery_id, coalesce(max(x.attempt_no), 0) + 1, clock_timestamp() - make_interval(secs => p_took_ms / 1000.0),
+           p_took_ms, p_status, p_error, p_answer
+      FROM delivery_attempt x WHERE x.delivery_id = p_delivery_id;
+    IF p_said = 'ok' THEN
+        UPDATE webhook_endpoint w SET failing_since = NULL WHERE w.endpoint_id = noted.target_id AND w.failing_since IS NOT NULL;
+        UPDATE sink s SET failing_since = NULL WHERE s.subject_id = noted.target_id AND s.failing_since IS NOT NULL;
+        RETURN;
+    END IF;
+    UPDATE sink s SET failing_since = coalesce(s.failing_since, now()),
+           valid_until = CASE WHEN p_said = 'gone' THEN least(s.valid_until, now()) ELSE s.valid_until END
+     WHERE s.subject_id = noted.target_id AND (s.failing_since IS NULL OR p_said = 'gone');
+    UPDATE webhook_endpoint w SET failing_since = now() WHERE w.endpoint_id = noted.target_id AND w.failing_since IS NULL;
+    UPDATE webhook_endpoint w SET enabled = false, disabled_why = CASE p_said WHEN 'gone' THEN 'gone' ELSE 'failing' END,
+           edition = w.edition + 1
+     WHERE w.endpoint_id = noted.target_id AND w.enabled
+       AND (p_said = 'gone' OR w.failing_since < now() - make_interval(secs => p_disable_after_s))
+    RETURNING w.* INTO disabled;
+    IF FOUND THEN
+        INSERT INTO audit_log (partner_id, actor, action, subject, detail, correlator, remote)
+        VALUES (disabled.partner_id, 'callbridge', 'webhook.disable', told_id_v1('whk', disabled.endpoint_id),
+                jsonb_build_object('why', disabled.disabled_why, 'failing_since', told_at_v1(disabled.failing_since)), '', '');
+    END IF;
+END $$;
+
+-- Send events since an instant again, or for the first time, to one endpoint: the oldest p_limit of them after p_after.
+-- more_after: the last of these; NULL: that was all.
+CREATE FUNCTION delivery_replay_v1(
+    p_endpoint_id uuid, p_since timestamptz, p_after uuid, p_kinds text[], p_limit integer, OUT replayed integer, OUT more_after uuid
+) LANGUAGE plpgsql SET plan_cache_mode = force_custom_plan AS $$
+DECLARE
+    whose uuid;
+    chosen uuid[];
+BEGIN
+    SELECT w.partner_id INTO whose FROM webhook_endpoint w WHERE w.endpoint_id = p_endpoint_id;
+    SELECT array_agg(f.event_id ORDER BY f.event_id) INTO chosen FROM (
+        SELECT e.event_id FROM event e
+         WHERE e.partner_id = whose AND e.event_id >= uuid_floor_v1(p_since) AND e.event_id > p_after AND e.occurred_at >= p_since
+           AND e.stream_no IS NOT NULL AND e.kind = ANY (p_kinds) AND (e.kind <> 'webhook.test' OR e.subject_id = p_endpoint_id)
+         ORDER BY e.event_id LIMIT p_limit + 1) f;
+    IF cardinality(chosen) > p_limit THEN
+        more_after := chosen[p_limit];
+        chosen := chosen[1:p_limit];
+    END IF;
+    INSERT INTO delivery AS d (partner_id, target_id, event_id, kind, subject_id, stream_no)
+    SELECT e.partner_id, p_endpoint_id, e.event_id, e.kind, e.subject_id, e.stream_no
+      FROM event e WHERE e.event_id = ANY (chosen) ORDER BY e.event_id
+    ON CONFLICT (event_id, target_id) DO UPDATE SET state = 'pending', tries = 0, due_at = clock_timestamp(), done_at = NULL;
+    replayed := coalesce(cardinality(chosen), 0);
+    PERFORM pg_notify('callbridge_events', whose::text);
+END $$;
+
+-- Forget what is older, a batch at a time, and give up what nobody can be told any more. Returns how many events that were.
+CREATE FUNCTION event_purge_v1(p_before timestamptz, p_limit integer) RETURNS integer LANGUAGE plpgsql AS $$
+DECLARE
+    gone integer;
+BEGIN
+    DELETE FROM event e WHERE e.event_id IN (
+        SELECT o.event_id FROM event o WHERE o.event_id < uuid_floor_v1(p_before) ORDER BY o.event_id LIMIT p_limit);
+    GET DIAGNOSTICS gone = ROW_COUNT;
+    UPDATE delivery d SET state = 'failed', last_error = 'nobody is to be told any more'
+     WHERE d.state = 'pending' AND d.delivery_id IN (
+        SELECT o.delivery_id FROM webhook_endpoint w JOIN delivery o ON o.target_id = w.endpoint_id AND o.state = 'pending'
+         WHERE w.deleted_at IS NOT NULL
+         UNION ALL
+        SELECT o.delivery_id FROM sink s JOIN delivery o ON o.target_id = s.subject_id AND o.state = 'pending'
+         WHERE s.valid_until < now()
+         LIMIT p_limit);
+    DELETE FROM sink s WHERE s.valid_until < p_before;
+    DELETE FROM webhook_secret k WHERE k.valid_until < now();
+    RETURN gone;
+END $$;
 
 -- ---------------------------------------------------------------- months
 
@@ -1198,6 +1900,68 @@ BEGIN
         END LOOP;
     END LOOP;
     RETURN made;
+END $$;
+
+-- ---------------------------------------------------------------- what is spent in a day or a month
+
+-- When the day or the month of an instant began, where our subscribers live.
+CREATE FUNCTION spend_since_v1(p_period text, p_at timestamptz) RETURNS timestamptz LANGUAGE sql STABLE AS $$
+    SELECT date_trunc(p_period, p_at, 'Europe/Berlin')
+$$;
+
+-- Whether a booking is spending: calls, usage, purchases and what takes these back. Money put in, or put right by hand, is not.
+CREATE FUNCTION transfer_spends_v1(p_kind text, p_reverses uuid) RETURNS boolean LANGUAGE plpgsql STABLE AS $$
+DECLARE
+    origin text := p_kind;
+    back uuid := p_reverses;
+BEGIN
+    WHILE back IS NOT NULL LOOP
+        SELECT t.kind, t.reverses INTO origin, back FROM transfer t WHERE t.transfer_id = back;
+    END LOOP;
+    RETURN origin IN ('call', 'usage', 'purchase', 'rebooking');
+END $$;
+
+-- What an account has spent since an instant, by its entries. A call's entries have the call's key, which is as old as the call.
+CREATE FUNCTION account_spent_v1(p_account_id uuid, p_since timestamptz) RETURNS bigint LANGUAGE sql STABLE AS $$
+    SELECT coalesce(-sum(e.amount_micro), 0)::bigint FROM entry e JOIN transfer t USING (transfer_id)
+     WHERE e.account_id = p_account_id AND e.transfer_id >= uuid_floor_v1(p_since - interval '7 days')
+       AND t.booked_at >= p_since AND transfer_spends_v1(t.kind, t.reverses)
+$$;
+
+-- What an account with a cap may still spend at p_at: less than nothing, where the cap was lowered. Holds count as spent.
+CREATE FUNCTION spend_left_v1(p_account_id uuid, p_at timestamptz) RETURNS bigint
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = bridge, pg_temp AS $$
+DECLARE
+    a account;
+    since timestamptz;
+BEGIN
+    SELECT * INTO a FROM account WHERE account.account_id = p_account_id;
+    since := spend_since_v1(a.spend_period, p_at);
+    RETURN a.spend_cap_micro - a.held_micro - CASE WHEN since > a.spend_since THEN account_spent_v1(p_account_id, since)
+                                                   ELSE a.spend_base_micro - a.balance_micro END;
+END $$;
+
+-- The same under the lock of the account's row, where the first who comes begins the new day or month.
+CREATE FUNCTION spend_left_locked_v1(p_account_id uuid, p_at timestamptz) RETURNS bigint LANGUAGE plpgsql AS $$
+BEGIN
+    UPDATE account a SET spend_since = s.since, spend_base_micro = a.balance_micro + account_spent_v1(p_account_id, s.since)
+      FROM account o CROSS JOIN LATERAL spend_since_v1(o.spend_period, p_at) AS s (since)
+     WHERE a.account_id = p_account_id AND o.account_id = p_account_id AND s.since > a.spend_since;
+    RETURN (SELECT a.spend_cap_micro - a.held_micro - (a.spend_base_micro - a.balance_micro) FROM account a
+             WHERE a.account_id = p_account_id);
+END $$;
+
+-- Set a cap, or none (NULL). What was spent in its day or month before counts, too.
+CREATE FUNCTION spend_cap_set_v1(p_account_id uuid, p_cap_micro bigint, p_period text, p_at timestamptz) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    since timestamptz := spend_since_v1(p_period, p_at);
+BEGIN
+    PERFORM 1 FROM account a WHERE a.account_id = p_account_id FOR NO KEY UPDATE;
+    UPDATE account a
+       SET spend_cap_micro = p_cap_micro, spend_period = p_period, spend_since = since,
+           spend_base_micro = CASE WHEN a.spend_since = since THEN a.spend_base_micro
+                                   WHEN p_cap_micro IS NOT NULL THEN a.balance_micro + account_spent_v1(p_account_id, since) END
+     WHERE a.account_id = p_account_id;
 END $$;
 
 -- ---------------------------------------------------------------- buying and renewing
@@ -1323,8 +2087,8 @@ END $$;
 
 -- Admit a call: ONE statement that re-checks what can race, then writes the call, its lease and its hold.
 -- Money and units are set aside together (p_allowance_ids with p_units of p_pers each, in burn order; NULL: money only).
--- Returns status 'ok' with the new call_id, or 'no_credit' (with what is available now), 'too_many_calls', 'trunk_full',
--- 'units_gone'. A count near its cap is taken again under a lock, so that caps are exact; far from it nothing is locked.
+-- Returns status 'ok' with the new call_id, or 'no_credit' and 'spend_cap' (with what is available now), 'too_many_calls',
+-- 'trunk_full', 'units_gone'. A count near its cap is taken again under a lock, so that caps are exact; far from it nothing is locked.
 CREATE FUNCTION call_admit_v2(
     p_switch_id uuid, p_uniqueid text, p_sip_call_id text, p_channel text,
     p_subscriber_id uuid, p_account_id uuid, p_a_number text, p_dialled text, p_b_number text,
@@ -1335,6 +2099,7 @@ CREATE FUNCTION call_admit_v2(
 ) LANGUAGE plpgsql AS $$
 DECLARE
     cap integer;
+    spend_cap bigint;
     partner uuid;                                                      -- whose subscriber calls
     near CONSTANT integer := 1000;                                     -- more admissions than can be in flight at once
 BEGIN
@@ -1343,7 +2108,8 @@ BEGIN
          WHERE a.account_id = p_account_id AND a.state = 'active'
            AND (p_hold_micro = 0                                       -- units that are paid for need no credit
                 OR a.balance_micro - a.held_micro + CASE a.funding WHEN 'postpaid' THEN a.credit_limit_micro ELSE 0 END >= p_hold_micro)
-        RETURNING a.call_cap, a.balance_micro - a.held_micro, a.partner_id INTO cap, available_micro, partner;
+        RETURNING a.call_cap, a.balance_micro - a.held_micro, a.partner_id, a.spend_cap_micro
+             INTO cap, available_micro, partner, spend_cap;
         EXIT WHEN FOUND;
         SELECT a.balance_micro - a.held_micro + CASE a.funding WHEN 'postpaid' THEN a.credit_limit_micro ELSE 0 END
           INTO available_micro FROM account a
@@ -1358,6 +2124,14 @@ BEGIN
         UPDATE account a SET held_micro = a.held_micro - p_hold_micro WHERE a.account_id = p_account_id;
         status := 'too_many_calls';
         RETURN;
+    END IF;
+    IF spend_cap IS NOT NULL AND p_hold_micro > 0 THEN
+        available_micro := spend_left_locked_v1(p_account_id, p_at) + p_hold_micro;
+        IF available_micro < p_hold_micro THEN
+            UPDATE account a SET held_micro = a.held_micro - p_hold_micro WHERE a.account_id = p_account_id;
+            status := 'spend_cap';
+            RETURN;
+        END IF;
     END IF;
     IF p_trunk_cap IS NOT NULL THEN
         IF (SELECT count(*) FROM lease l WHERE l.trunk_id = p_trunk_id AND l.expires_at > now()) + near >= p_trunk_cap THEN
@@ -1379,16 +2153,16 @@ BEGIN
                       state, sell, routes, bundled, partner_id)
     VALUES (call_id, p_switch_id, p_uniqueid, p_sip_call_id, p_subscriber_id, p_account_id, p_a_number, p_dialled, p_b_number,
             'live', p_sell, p_routes, p_allowance_ids IS NOT NULL, partner);
-    INSERT INTO lease (call_id, switch_id, account_id, trunk_id, channel, limit_ms, expires_at)
+    INSERT INTO lease (call_id, switch_id, account_id, trunk_id, channel, limit_ms, expires_at, partner_id)
     VALUES (call_id, p_switch_id, p_account_id, p_trunk_id, p_channel, p_limit_ms,
-            clock_timestamp() + make_interval(secs => p_lease_s));
+            clock_timestamp() + make_interval(secs => p_lease_s), partner);
     INSERT INTO hold (call_id, account_id, currency, opened_micro, held_micro)
     VALUES (call_id, p_account_id, p_currency, p_hold_micro, p_hold_micro);
     status := 'ok';
 END $$;
 
 -- Set aside the next slice for a live call. p_held_micro and p_limit_ms are the new totals, so a repeat changes nothing.
--- Units are added to those held. Returns 'ok', 'no_credit' (with what is available for this call beyond its hold),
+-- Units are added to those held. Returns 'ok', 'no_credit' (with what balance or cap leave for this call beyond its hold),
 -- 'units_gone' or 'gone'.
 CREATE FUNCTION call_extend_v2(
     p_call_id uuid, p_held_micro bigint, p_limit_ms bigint, p_extend_at timestamptz, p_expires_at timestamptz,
@@ -1398,6 +2172,8 @@ CREATE FUNCTION call_extend_v2(
 DECLARE
     h hold;
     more bigint;
+    spend_cap bigint;
+    left_micro bigint;                                                 -- by the cap
 BEGIN
     -- The account first, then the hold: every writer takes locks this way round.
     PERFORM 1 FROM account a JOIN hold USING (account_id) WHERE hold.call_id = p_call_id FOR NO KEY UPDATE OF a;
@@ -1414,12 +2190,22 @@ BEGIN
     UPDATE account a SET held_micro = a.held_micro + more
      WHERE a.account_id = h.account_id
        AND (more = 0
-            OR a.balance_micro - a.held_micro + CASE a.funding WHEN 'postpaid' THEN a.credit_limit_micro ELSE 0 END >= more);
+            OR a.balance_micro - a.held_micro + CASE a.funding WHEN 'postpaid' THEN a.credit_limit_micro ELSE 0 END >= more)
+    RETURNING a.spend_cap_micro INTO spend_cap;
     IF NOT FOUND THEN
         SELECT a.balance_micro - a.held_micro + CASE a.funding WHEN 'postpaid' THEN a.credit_limit_micro ELSE 0 END
           INTO available_micro FROM account a WHERE a.account_id = h.account_id;
         status := 'no_credit';
         RETURN;
+    END IF;
+    IF spend_cap IS NOT NULL AND more > 0 THEN
+        left_micro := spend_left_locked_v1(h.account_id, p_at);
+        IF left_micro < 0 THEN
+            UPDATE account a SET held_micro = a.held_micro - more WHERE a.account_id = h.account_id;
+            available_micro := left_micro + more;
+            status := 'no_credit';
+            RETURN;
+        END IF;
     END IF;
     IF p_allowance_ids IS NOT NULL AND NOT units_hold_v1(p_call_id, h.account_id, p_allowance_ids, p_units, p_pers, p_at) THEN
         UPDATE account a SET held_micro = a.held_micro - more WHERE a.account_id = h.account_id;
@@ -1460,6 +2246,123 @@ BEGIN
     ON CONFLICT DO NOTHING;
     RETURN 'ok';
 END $$;
+
+-- Whether an app or another trunk calls from one of these networks: who calls must never be told by chance.
+-- An app that is known by name, not by address, is passed over.
+CREATE FUNCTION trunk_addresses_taken_v1(p_trunk_id uuid, p_networks cidr[]) RETURNS boolean LANGUAGE sql STABLE AS $$
+    SELECT EXISTS (SELECT FROM trunk t CROSS JOIN unnest(t.allowed_ips) AS taken (network)
+                    WHERE t.trunk_id IS DISTINCT FROM p_trunk_id AND taken.network && ANY (p_networks))
+        OR EXISTS (SELECT FROM app a
+                    WHERE CASE WHEN a.sip_host ~ '^[0-9]+[.][0-9]+[.][0-9]+[.][0-9]+(:[0-9]+)?$'
+                               THEN split_part(a.sip_host, ':', 1)::inet <<= ANY (p_networks) END)
+$$;
+
+-- One more call starts on a trunk now. False: this second has its p_cps already.
+CREATE FUNCTION trunk_start_v1(p_trunk_id uuid, p_cps integer) RETURNS boolean LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO trunk_pace AS p (trunk_id, second, starts)
+    VALUES (p_trunk_id, floor(extract(epoch FROM clock_timestamp()))::bigint, 1)
+    ON CONFLICT (trunk_id) DO UPDATE                                   -- waiting for the row may have taken till the next second
+       SET second = greatest(p.second, excluded.second), starts = CASE WHEN p.second < excluded.second THEN 1 ELSE p.starts + 1 END
+     WHERE p.second < excluded.second OR p.starts < p_cps;
+    RETURN FOUND;
+END $$;
+
+-- call_admit_v2 for a trunk with a limit of calls a second, and another status: trunk_paced, and nothing was written.
+-- The trunk's row is locked last and for the shortest time; other trunks do not come here.
+CREATE FUNCTION call_admit_paced_v1(
+    p_switch_id uuid, p_uniqueid text, p_sip_call_id text, p_channel text,
+    p_subscriber_id uuid, p_account_id uuid, p_a_number text, p_dialled text, p_b_number text,
+    p_sell jsonb, p_routes jsonb, p_trunk_id uuid, p_trunk_cap integer,
+    p_hold_micro bigint, p_currency text, p_limit_ms bigint, p_lease_s integer,
+    p_allowance_ids uuid[], p_units bigint[], p_pers bigint[], p_at timestamptz, p_trunk_cps integer,
+    OUT status text, OUT call_id uuid, OUT available_micro bigint
+) LANGUAGE plpgsql AS $$
+BEGIN
+    SELECT a.status, a.call_id, a.available_micro INTO status, call_id, available_micro
+      FROM call_admit_v2(p_switch_id, p_uniqueid, p_sip_call_id, p_channel, p_subscriber_id, p_account_id, p_a_number, p_dialled,
+                         p_b_number, p_sell, p_routes, p_trunk_id, p_trunk_cap, p_hold_micro, p_currency, p_limit_ms, p_lease_s,
+                         p_allowance_ids, p_units, p_pers, p_at) a;
+    IF status = 'ok' AND NOT trunk_start_v1(p_trunk_id, p_trunk_cps) THEN
+        RAISE EXCEPTION 'paced' USING ERRCODE = 'BR900';
+    END IF;
+EXCEPTION WHEN SQLSTATE 'BR900' THEN
+    status := 'trunk_paced';
+    call_id := NULL;
+END $$;
+
+-- call_attempt_ended_v1 where the next trunk has a limit of calls a second: then 'full' is said of that, too.
+CREATE FUNCTION call_attempt_ended_paced_v1(
+    p_call_id uuid, p_attempt_no smallint, p_trunk_id uuid, p_outcome text, p_fault text, p_sip_code integer,
+    p_q850_cause integer, p_pdd_ms integer, p_currency text, p_buy jsonb,
+    p_next_attempt_no smallint, p_next_trunk_id uuid, p_next_cap integer, p_lease_s integer, p_next_cps integer
+) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+    said text;
+BEGIN
+    said := call_attempt_ended_v1(p_call_id, p_attempt_no, p_trunk_id, p_outcome, p_fault, p_sip_code, p_q850_cause, p_pdd_ms,
+                                  p_currency, p_buy, p_next_attempt_no, p_next_trunk_id, p_next_cap, p_lease_s);
+    IF said = 'ok' AND NOT trunk_start_v1(p_next_trunk_id, p_next_cps) THEN
+        RAISE EXCEPTION 'paced' USING ERRCODE = 'BR900';
+    END IF;
+    RETURN said;
+EXCEPTION WHEN SQLSTATE 'BR900' THEN
+    RETURN 'full';
+END $$;
+
+-- A trunk was seen up or down, or nobody looks any more (unknown). Returns whether that is new.
+-- Its partner is told of the fall and of the return; that a trunk which nobody had seen is up is no news.
+CREATE FUNCTION trunk_seen_v1(p_trunk_id uuid, p_health text) RETURNS boolean LANGUAGE plpgsql AS $$
+DECLARE
+    t trunk;
+    before text;
+    now_is trunk_state;
+BEGIN
+    SELECT * INTO t FROM trunk x WHERE x.trunk_id = p_trunk_id FOR KEY SHARE;
+    IF NOT FOUND THEN
+        RETURN false;
+    END IF;
+    INSERT INTO trunk_state (trunk_id) VALUES (p_trunk_id) ON CONFLICT DO NOTHING;
+    SELECT s.health INTO before FROM trunk_state s WHERE s.trunk_id = p_trunk_id FOR NO KEY UPDATE;
+    IF before = p_health THEN
+        RETURN false;
+    END IF;
+    UPDATE trunk_state s SET health = p_health, health_at = clock_timestamp(), changes = s.changes + 1
+     WHERE s.trunk_id = p_trunk_id RETURNING s.* INTO now_is;
+    IF p_health = 'down' OR (p_health = 'up' AND before = 'down') THEN
+        PERFORM event_add_v1(t.partner_id, 'trunk.' || p_health, t.trunk_id, now_is.changes, jsonb_build_object(
+            'trunk_id', 'trk_' || replace(t.trunk_id::text, '-', ''), 'name', t.name, 'health', p_health,
+            'since', to_char(now_is.health_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')));
+    END IF;
+    PERFORM pg_notify('callbridge_config', 'trunk_state');             -- routing goes by it
+    RETURN true;
+END $$;
+
+-- How a trunk does: calls on it now, and how the calls of the last hour went, as far back as the newest 100 000 attempts reach.
+-- As a partner: of its own trunks only; of others there is no row.
+CREATE FUNCTION trunk_quality_v1(p_trunk_id uuid) RETURNS TABLE (
+    live_calls bigint, starts_now integer, attempts bigint, answered bigint, effective bigint,
+    pdd_ms_median integer, pdd_ms_p95 integer, since timestamptz
+) LANGUAGE sql STABLE SECURITY DEFINER SET search_path = bridge, pg_temp AS $$
+    WITH newest AS MATERIALIZED (
+        SELECT x.call_id, x.trunk_id, x.outcome, x.fault, x.pdd_ms FROM attempt x
+         WHERE x.call_id >= uuid_floor_v1(now() - interval '1 hour') ORDER BY x.call_id DESC LIMIT 100000
+    ), q AS (
+        SELECT count(*) AS attempts, count(*) FILTER (WHERE n.outcome = 'answered') AS answered,
+               count(*) FILTER (WHERE n.outcome = 'answered' OR n.fault IN ('caller', 'callee')) AS effective,
+               (percentile_disc(0.5) WITHIN GROUP (ORDER BY n.pdd_ms)) AS pdd_ms_median,
+               (percentile_disc(0.95) WITHIN GROUP (ORDER BY n.pdd_ms)) AS pdd_ms_p95
+          FROM newest n WHERE n.trunk_id = p_trunk_id
+    )
+    SELECT (SELECT count(*) FROM lease l WHERE l.trunk_id = t.trunk_id AND l.expires_at > now()),
+           coalesce((SELECT p.starts FROM trunk_pace p
+                      WHERE p.trunk_id = t.trunk_id AND p.second >= floor(extract(epoch FROM clock_timestamp()))::bigint), 0),
+           q.attempts, q.answered, q.effective, q.pdd_ms_median, q.pdd_ms_p95,
+           CASE WHEN (SELECT count(*) FROM newest) < 100000 THEN now() - interval '1 hour'
+                ELSE (SELECT uuid_extract_timestamp(n.call_id) FROM newest n ORDER BY n.call_id LIMIT 1) END
+      FROM trunk t CROSS JOIN q
+     WHERE t.trunk_id = p_trunk_id AND (partner_asking_v1() IS NULL OR t.partner_id = partner_asking_v1())
+$$;
 
 -- One finished call, priced by the bridge: what call_end_v2 takes an array of. used_units in the order of its burns.
 CREATE TYPE ended_call AS (
@@ -1680,22 +2583,697 @@ BEGIN
     UPDATE rerate_run r SET booked_to = batch[cardinality(batch)].call_id WHERE r.run_id = p_run_id;
 END $$;
 
+-- ---------------------------------------------------------------- orders to the switch
+
+-- What the switch's keeper is to do. Only it has the manager connection; whoever wants something writes a row. It is `sent`
+-- before the word goes out, and an originate is never sent twice: a call that may have been begun must not be begun again.
+CREATE TABLE switch_order (
+    order_id        uuid PRIMARY KEY DEFAULT uuidv7(),
+    switch_id       uuid NOT NULL REFERENCES switch,
+    kind            text NOT NULL CHECK (kind IN ('originate', 'hangup')),
+    subject_id      uuid NOT NULL,                                     -- an origination, or, for hangup, a call
+    state           text NOT NULL DEFAULT 'queued' CHECK (state IN ('queued', 'sent', 'done', 'failed')),
+    problem         text,                                              -- why it failed
+    made_at         timestamptz NOT NULL DEFAULT clock_timestamp(),
+    sent_at         timestamptz,
+    done_at         timestamptz
+);
+CREATE INDEX switch_order_queued ON switch_order (switch_id, order_id) WHERE state = 'queued';
+CREATE INDEX switch_order_subject ON switch_order (subject_id);
+
+-- A call by order. Each leg is a call of its own, with its own hold and charge, made by A's subscriber.
+CREATE TABLE origination (
+    origination_id  uuid PRIMARY KEY DEFAULT uuidv7(),
+    partner_id      uuid REFERENCES partner,                           -- NULL: ours
+    switch_id       uuid NOT NULL REFERENCES switch,
+    subscriber_id   uuid NOT NULL REFERENCES subscriber,               -- A
+    a_number        e164 NOT NULL,
+    b_number        e164 NOT NULL,
+    state           text NOT NULL DEFAULT 'initiating'
+                    CHECK (state IN ('initiating', 'calling_a', 'calling_b', 'connected', 'ended', 'failed')),
+    reason          text CHECK (reason IN ('hang_up', 'cancelled', 'not_placed', 'a_refused', 'a_busy', 'a_no_answer', 'a_failure',
+                                           'a_abandoned', 'b_refused', 'b_busy', 'b_no_answer', 'b_failure')),
+    refuse_reason   text,                                              -- of the leg that was refused
+    cancelled       boolean NOT NULL DEFAULT false,                    -- no leg may begin any more
+    leg_a_at        timestamptz,                                       -- when the leg was begun, which it is once
+    leg_b_at        timestamptz,
+    leg_a_call_id   uuid,
+    leg_b_call_id   uuid,
+    connected_at    timestamptz,
+    talk_ms         bigint,                                            -- of both
+    seq             integer NOT NULL DEFAULT 1,                        -- counts the changes of its state
+    sink_url        text,                                              -- where its events go, beside the partner's webhooks; see sink
+    made_at         timestamptz NOT NULL DEFAULT clock_timestamp(),
+    ended_at        timestamptz,
+    CHECK ((state IN ('ended', 'failed')) = (ended_at IS NOT NULL))
+) WITH (fillfactor = 70);
+CREATE INDEX origination_partner ON origination (partner_id, origination_id);
+CREATE UNIQUE INDEX origination_open ON origination (subscriber_id, b_number) WHERE ended_at IS NULL;
+CREATE INDEX origination_followed ON origination (switch_id) WHERE ended_at IS NULL;
+
+-- Its state as CAMARA's ClickToDial has it: state, and why it ended, which is told of `disconnected` only.
+CREATE FUNCTION click_to_dial_v1(p_state text, p_reason text, OUT state text, OUT reason text)
+LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT CASE WHEN p_state = 'initiating' THEN 'initiating'
+                WHEN p_state = 'calling_a' THEN 'callingCaller'
+                WHEN p_state = 'calling_b' THEN 'callingCallee'
+                WHEN p_state = 'connected' THEN 'connected'
+                WHEN p_reason IN ('not_placed', 'a_refused', 'b_refused') THEN 'failed'
+                ELSE 'disconnected' END,
+           CASE p_reason WHEN 'hang_up' THEN 'hangUp' WHEN 'cancelled' THEN 'hangUp' WHEN 'a_busy' THEN 'callerBusy'
+                         WHEN 'a_no_answer' THEN 'callerNoAnswer' WHEN 'a_failure' THEN 'callerFailure'
+                         WHEN 'a_abandoned' THEN 'callerAbandon' WHEN 'b_busy' THEN 'calleeBusy'
+                         WHEN 'b_no_answer' THEN 'calleeNoAnswer' WHEN 'b_failure' THEN 'calleeFailure' END
+$$;
+
+-- Tell how far it is: to whoever listens to its partner, and to its sink even if nobody else does.
+CREATE FUNCTION origination_tell_v1(o origination) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    c record := click_to_dial_v1(o.state, o.reason);
+    now_at text := to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"');
+    told jsonb := jsonb_build_object(
+        'origination_id', 'org_' || translate(o.origination_id::text, '-', ''),
+        'subscriber_id', 'sub_' || translate(o.subscriber_id::text, '-', ''),
+        'a_number', o.a_number, 'b_number', o.b_number, 'state', o.state, 'reason', o.reason, 'refuse_reason', o.refuse_reason,
+        'a_call_id', 'call_' || translate(o.leg_a_call_id::text, '-', ''),
+        'b_call_id', 'call_' || translate(o.leg_b_call_id::text, '-', ''), 'talk_ms', o.talk_ms);
+BEGIN
+    IF o.sink_url IS NOT NULL THEN                                     -- the data of the CloudEvent for it
+        told := told || jsonb_build_object('click_to_dial', jsonb_strip_nulls(jsonb_build_object(
+            'callId', 'org_' || translate(o.origination_id::text, '-', ''), 'caller', o.a_number, 'callee', o.b_number,
+            'status', jsonb_build_object('state', c.state, 'reason', c.reason),
+            'callDuration', CASE c.state WHEN 'disconnected' THEN round(coalesce(o.talk_ms, 0) / 1000.0)::text END,
+            'timestamp', now_at)));
+    END IF;
+    INSERT INTO event (partner_id, kind, subject_id, seq, data)
+    SELECT p.partner_id, 'origination.changed', o.origination_id, o.seq, told
+      FROM partner p WHERE p.partner_id = o.partner_id AND (p.keeps_events OR o.sink_url IS NOT NULL);
+END $$;
+
+CREATE FUNCTION switch_order_add_v1(p_switch_id uuid, p_kind text, p_subject_id uuid) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO switch_order (switch_id, kind, subject_id) VALUES (p_switch_id, p_kind, p_subject_id);
+    PERFORM pg_notify('callbridge_order', p_switch_id::text);
+END $$;
+
+-- said: ok · no_switch · full: the partner has as many in flight as it may · open: A is being connected with B already
+CREATE FUNCTION origination_add_v1(
+    p_switch text, p_subscriber_id uuid, p_b_number text, p_sink_url text, p_sink_token text, p_sink_until timestamptz,
+    p_open_max integer, OUT said text, OUT origination_id uuid
+) LANGUAGE plpgsql AS $$
+DECLARE
+    sub subscriber;
+    made origination;
+    home_id uuid := (SELECT s.switch_id FROM switch s WHERE s.name = p_switch);
+BEGIN
+    IF home_id IS NULL THEN
+        said := 'no_switch';
+        RETURN;
+    END IF;
+    SELECT * INTO STRICT sub FROM subscriber s WHERE s.subscriber_id = p_subscriber_id;
+    PERFORM pg_advisory_xact_lock(hashtextextended('origination ' || coalesce(sub.partner_id::text, ''), 0));
+    IF EXISTS (SELECT FROM origination o WHERE o.subscriber_id = p_subscriber_id AND o.b_number = p_b_number AND o.ended_at IS NULL) THEN
+        said := 'open';
+    ELSIF (SELECT count(*) FROM origination o WHERE o.partner_id IS NOT DISTINCT FROM sub.partner_id AND o.ended_at IS NULL) >= p_open_max THEN
+        said := 'full';
+    ELSE
+        INSERT INTO origination (partner_id, switch_id, subscriber_id, a_number, b_number, sink_url)
+        VALUES (sub.partner_id, home_id, p_subscriber_id, sub.a_number, p_b_number, p_sink_url)
+        RETURNING * INTO made;
+        IF p_sink_url IS NOT NULL AND sub.partner_id IS NOT NULL THEN
+            PERFORM sink_add_v1(sub.partner_id, made.origination_id, p_sink_url, p_sink_token,
+                                coalesce(p_sink_until, clock_timestamp() + interval '1 day'));  -- longer than any call
+        END IF;
+        PERFORM switch_order_add_v1(home_id, 'originate', made.origination_id);
+        PERFORM origination_tell_v1(made);
+        said := 'ok';
+        origination_id := made.origination_id;
+    END IF;
+END $$;
+
+-- The end of an origination, told once.
+CREATE FUNCTION origination_end_v1(p_origination_id uuid, p_state text, p_reason text, p_refuse_reason text, p_talk_ms bigint)
+RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    o origination;
+BEGIN
+    UPDATE origination g SET state = p_state, reason = p_reason, refuse_reason = p_refuse_reason, talk_ms = p_talk_ms, seq = g.seq + 1,
+           ended_at = clock_timestamp()
+     WHERE g.origination_id = p_origination_id AND g.ended_at IS NULL RETURNING * INTO o;
+    IF FOUND THEN
+        PERFORM origination_tell_v1(o);
+    END IF;
+END $$;
+
+-- Orders that are to be carried out now, each given to one keeper only. A call that waited longer than p_wait_s is not made any more.
+-- channel: what to hang up.
+CREATE FUNCTION switch_orders_take_v1(p_switch_id uuid, p_wait_s integer)
+RETURNS TABLE (order_id uuid, kind text, subject_id uuid, channel text) LANGUAGE plpgsql AS $$
+#variable_conflict use_column
+DECLARE
+    late uuid;
+BEGIN
+    FOR late IN
+        WITH overdue AS (
+            SELECT o.order_id FROM switch_order o
+             WHERE o.switch_id = p_switch_id AND o.state = 'queued' AND o.kind = 'originate'
+               AND o.made_at < clock_timestamp() - make_interval(secs => p_wait_s)
+             ORDER BY o.order_id FOR UPDATE SKIP LOCKED
+        )
+        UPDATE switch_order o SET state = 'failed', problem = 'it waited too long', done_at = clock_timestamp()
+          FROM overdue WHERE o.order_id = overdue.order_id RETURNING o.subject_id
+    LOOP
+        PERFORM origination_end_v1(late, 'failed', 'not_placed', NULL, NULL);
+    END LOOP;
+    RETURN QUERY
+        WITH mine AS (
+            SELECT o.order_id FROM switch_order o WHERE o.switch_id = p_switch_id AND o.state = 'queued'
+             ORDER BY o.order_id LIMIT 100 FOR UPDATE SKIP LOCKED
+        ), taken AS (
+            UPDATE switch_order o SET state = 'sent', sent_at = clock_timestamp() FROM mine WHERE o.order_id = mine.order_id RETURNING o.*
+        )
+        SELECT t.order_id, t.kind, t.subject_id,
+               CASE WHEN g.origination_id IS NOT NULL THEN 'org_' || translate(g.origination_id::text, '-', '') ELSE l.channel END
+          FROM taken t LEFT JOIN origination g ON g.origination_id = t.subject_id LEFT JOIN lease l ON l.call_id = t.subject_id
+         ORDER BY t.order_id;
+END $$;
+
+-- What became of an order that was sent. failed: the switch said no, and nothing was begun.
+CREATE FUNCTION switch_order_done_v1(p_order_id uuid, p_problem text) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    o switch_order;
+BEGIN
+    UPDATE switch_order s SET state = CASE WHEN p_problem IS NULL THEN 'done' ELSE 'failed' END, problem = p_problem,
+           done_at = clock_timestamp()
+     WHERE s.order_id = p_order_id AND s.state = 'sent' RETURNING * INTO o;
+    IF FOUND AND p_problem IS NOT NULL AND o.kind = 'originate' THEN
+        PERFORM origination_end_v1(g.origination_id, 'failed', 'not_placed', NULL, NULL) FROM origination g
+          WHERE g.origination_id = o.subject_id AND g.leg_a_at IS NULL;
+    END IF;
+END $$;
+
+-- The link was lost: before an order was said, or (p_said) perhaps after. To hang up again does no harm; to call again would.
+CREATE FUNCTION switch_order_again_v1(p_order_id uuid, p_said boolean) RETURNS void LANGUAGE sql AS $$
+    UPDATE switch_order s SET state = 'queued', sent_at = NULL
+     WHERE s.order_id = p_order_id AND s.state = 'sent' AND (s.kind = 'hangup' OR NOT p_said)
+$$;
+
+-- Somebody hangs up already, or has just now.
+CREATE FUNCTION switch_hangs_up_v1(p_subject_id uuid) RETURNS boolean LANGUAGE sql STABLE AS $$
+    SELECT EXISTS (SELECT FROM switch_order s
+                    WHERE s.subject_id = p_subject_id AND s.kind = 'hangup'
+                      AND (s.state = 'queued' OR s.sent_at > clock_timestamp() - interval '5 s'))
+$$;
+
+-- Begin a leg: the first who asks for it gets the parties' numbers, everybody after it nothing (begun = false).
+CREATE FUNCTION origination_leg_v1(
+    p_origination_id uuid, p_switch_id uuid, p_leg text,
+    OUT begun boolean, OUT app text, OUT a_number text, OUT b_number text
+) LANGUAGE plpgsql AS $$
+DECLARE
+    o origination;
+BEGIN
+    SELECT * INTO o FROM origination g WHERE g.origination_id = p_origination_id AND g.switch_id = p_switch_id FOR NO KEY UPDATE;
+    begun := o.ended_at IS NULL AND NOT o.cancelled AND CASE p_leg
+                 WHEN 'a' THEN o.state = 'initiating'
+                 WHEN 'b' THEN o.state = 'calling_a' AND o.leg_a_call_id IS NOT NULL END IS TRUE;
+    begun := coalesce(begun, false);
+    IF begun THEN
+        UPDATE origination g
+           SET state = CASE p_leg WHEN 'a' THEN 'calling_a' ELSE 'calling_b' END, seq = g.seq + 1,
+               leg_a_at = CASE p_leg WHEN 'a' THEN clock_timestamp() ELSE g.leg_a_at END,
+               leg_b_at = CASE p_leg WHEN 'b' THEN clock_timestamp() END
+         WHERE g.origination_id = p_origination_id RETURNING * INTO o;
+        PERFORM origination_tell_v1(o);
+        SELECT a.name INTO app FROM subscriber s JOIN app a USING (app_id) WHERE s.subscriber_id = o.subscriber_id;
+        a_number := o.a_number;
+        b_number := o.b_number;
+    ELSIF o.cancelled AND o.state = 'initiating' THEN
+        PERFORM origination_end_v1(p_origination_id, 'failed', 'cancelled', NULL, NULL);
+    END IF;
+END $$;
+
+-- Hang up an origination: no leg begins any more, and what there is of it ends.
+CREATE FUNCTION origination_cancel_v1(p_origination_id uuid) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    o origination;
+BEGIN
+    UPDATE origination g SET cancelled = true WHERE g.origination_id = p_origination_id AND g.ended_at IS NULL RETURNING * INTO o;
+    IF NOT FOUND THEN
+        RETURN;
+    END IF;
+    UPDATE switch_order s SET state = 'failed', problem = 'it was taken back', done_at = clock_timestamp()
+     WHERE s.subject_id = p_origination_id AND s.kind = 'originate' AND s.state = 'queued';
+    IF FOUND THEN
+        PERFORM origination_end_v1(p_origination_id, 'failed', 'cancelled', NULL, NULL);
+    ELSIF NOT switch_hangs_up_v1(p_origination_id) THEN
+        PERFORM switch_order_add_v1(o.switch_id, 'hangup', p_origination_id);
+    END IF;
+END $$;
+
+-- Hang up a call that is live; one order is enough.
+CREATE FUNCTION call_hangup_v1(p_call_id uuid) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    home_id uuid;
+BEGIN
+    SELECT l.switch_id INTO home_id FROM lease l WHERE l.call_id = p_call_id FOR NO KEY UPDATE;
+    IF FOUND AND NOT switch_hangs_up_v1(p_call_id) THEN
+        PERFORM switch_order_add_v1(home_id, 'hangup', p_call_id);
+    END IF;
+END $$;
+
+-- Bring the originations of a switch that are not over to the state their legs are in. p_lost_s: so long a leg may take from its order
+-- to its call; after that it was never placed, and may not be any more. Returns how many are still not over.
+CREATE FUNCTION originations_follow_v1(p_switch_id uuid, p_lost_s integer) RETURNS integer LANGUAGE plpgsql AS $$
+DECLARE
+    o origination;
+    a record;
+    b record;
+    lost CONSTANT timestamptz := clock_timestamp() - make_interval(secs => p_lost_s);
+    why text;
+BEGIN
+    FOR o IN                                                           -- only those that something has happened to
+        SELECT g.* FROM origination g LEFT JOIN call x ON x.call_id = g.leg_a_call_id LEFT JOIN call y ON y.call_id = g.leg_b_call_id
+          LEFT JOIN lease l ON l.call_id = g.leg_b_call_id
+         WHERE g.switch_id = p_switch_id AND g.ended_at IS NULL
+           AND (g.leg_a_call_id IS NULL AND coalesce(g.leg_a_at, g.made_at) < lost
+                OR g.connected_at IS NULL AND coalesce(y.answered_at, l.answered_at) IS NOT NULL
+                OR x.state <> 'live' AND y.state IS DISTINCT FROM 'live')
+         ORDER BY g.origination_id FOR NO KEY UPDATE OF g SKIP LOCKED
+    LOOP
+        IF o.leg_a_call_id IS NULL THEN
+            why := CASE WHEN o.cancelled THEN 'cancelled' WHEN o.leg_a_at IS NULL THEN 'not_placed' ELSE 'a_failure' END;
+            PERFORM origination_end_v1(o.origination_id, 'failed', why, NULL, NULL);
+            CONTINUE;
+        END IF;
+        SELECT c.state, (SELECT x.outcome FROM attempt x WHERE x.call_id = c.call_id ORDER BY x.attempt_no DESC LIMIT 1) AS outcome
+          INTO a FROM call c WHERE c.call_id = o.leg_a_call_id;
+        SELECT c.state, c.talk_ms, coalesce(c.answered_at, l.answered_at) AS answered_at,
+               (SELECT x.outcome FROM attempt x WHERE x.call_id = c.call_id ORDER BY x.attempt_no DESC LIMIT 1) AS outcome
+          INTO b FROM call c LEFT JOIN lease l USING (call_id) WHERE c.call_id = o.leg_b_call_id;
+        IF b.answered_at IS NOT NULL AND o.connected_at IS NULL THEN
+            UPDATE origination g SET state = 'connected', connected_at = b.answered_at, seq = g.seq + 1
+             WHERE g.origination_id = o.origination_id RETURNING * INTO o;
+            PERFORM origination_tell_v1(o);
+        END IF;
+        IF a.state <> 'live' AND b.state IS DISTINCT FROM 'live' THEN
+            why := CASE
+                WHEN o.reason IS NOT NULL THEN o.reason                -- B was refused
+                WHEN o.cancelled THEN 'cancelled'
+                WHEN o.connected_at IS NOT NULL THEN 'hang_up'
+                WHEN a.state <> 'answered' THEN CASE WHEN a.outcome IN ('busy', 'rejected') THEN 'a_busy'
+                                                     WHEN a.outcome IN ('no_answer', 'away') THEN 'a_no_answer' ELSE 'a_failure' END
+                WHEN b.outcome IN ('busy', 'rejected') THEN 'b_busy'
+                WHEN b.outcome IN ('no_answer', 'away') THEN 'b_no_answer'
+                WHEN b.outcome = 'gave_up' OR o.leg_b_call_id IS NULL THEN 'a_abandoned'
+                ELSE 'b_failure' END;
+            PERFORM origination_end_v1(o.origination_id, CASE WHEN o.connected_at IS NULL THEN 'failed' ELSE 'ended' END, why,
+                                       o.refuse_reason, b.talk_ms);
+        END IF;
+    END LOOP;
+    RETURN (SELECT count(*) FROM origination g WHERE g.switch_id = p_switch_id AND g.ended_at IS NULL);
+END $$;
+
+-- ---------------------------------------------------------------- call records as the API tells them
+
+-- Micro-units as a decimal string: exact, with two decimals at least.
+CREATE FUNCTION money_text_v1(p_micro bigint) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT round(p_micro * 0.000001, greatest(min_scale(p_micro * 0.000001), 2))::text
+$$;
+
+-- An instant as a JSON string: RFC 3339 to the millisecond, where the session's time zone is UTC.
+CREATE FUNCTION instant_json_v1(p_at timestamptz) RETURNS text LANGUAGE sql STABLE PARALLEL SAFE AS $$
+    SELECT coalesce(to_char(p_at, '\"YYYY-MM-DD"T"HH24:MI:SS.MS"Z"\"'), 'null')
+$$;
+
+-- One call record as a line of JSON, beginning with its id. Functions like this one are inlined into a query, and a page of a
+-- hundred records is a fraction of the work that rows are.
+-- rating: received (it lasts, or nobody pays for it), rejected (refused), guided (ended without an answer), rated, rerated.
+CREATE FUNCTION cdr_json_v1(
+    p_call_id uuid, p_partner_id uuid, p_account_id uuid, p_subscriber_id uuid, p_a_number text, p_b_number text, p_dialled text,
+    p_state text, p_refuse_reason text, p_admitted_at timestamptz, p_answered_at timestamptz, p_ended_at timestamptz,
+    p_talk_ms bigint, p_q850_cause integer, p_release_party text, p_sell jsonb, p_billed_s integer, p_covered_s integer,
+    p_amount_micro bigint, p_written_off_micro bigint, p_currency text, p_revision integer
+) RETURNS text LANGUAGE sql STABLE PARALLEL SAFE AS $$
+    SELECT '{"cdr_id":"cdr_' || encode(uuid_send(p_call_id), 'hex')
+        || '","call_id":"call_' || encode(uuid_send(p_call_id), 'hex')
+        || '","partner_id":' || coalesce('"prt_' || encode(uuid_send(p_partner_id), 'hex') || '"', 'null')
+        || ',"account_id":' || coalesce('"acc_' || encode(uuid_send(p_account_id), 'hex') || '"', 'null')
+        || ',"subscriber_id":' || coalesce('"sub_' || encode(uuid_send(p_subscriber_id), 'hex') || '"', 'null')
+        || ',"a_number":' || to_json(p_a_number)
+        || ',"b_number":' || coalesce(to_json(p_b_number)::text, 'null')
+        || ',"dialled":' || to_json(p_dialled)
+        || ',"state":"' || p_state
+        || '","refuse_reason":' || coalesce(to_json(p_refuse_reason)::text, 'null')
+        || ',"rating_state":"' || CASE WHEN p_revision > 0 THEN 'rerated' WHEN p_billed_s IS NOT NULL THEN 'rated'
+                                       WHEN p_state = 'refused' THEN 'rejected'
+                                       WHEN p_ended_at IS NULL OR p_account_id IS NULL THEN 'received' ELSE 'guided' END
+        || '","admitted_at":' || instant_json_v1(p_admitted_at)
+        || ',"answered_at":' || instant_json_v1(p_answered_at)
+        || ',"ended_at":' || instant_json_v1(p_ended_at)
+        || ',"talk_ms":' || coalesce(p_talk_ms::text, 'null')
+        || ',"q850_cause":' || coalesce(p_q850_cause::text, 'null')
+        || ',"release_party":' || coalesce('"' || p_release_party || '"', 'null')
+        || ',"destination":' || coalesce((p_sell -> 'destination')::text, 'null')
+        || ',"prefix":' || coalesce((p_sell -> 'prefix')::text, 'null')
+        || ',"rate":' || coalesce('"' || money_text_v1((p_sell -> 'rate_micro')::bigint) || '"', 'null')
+        || ',"billed_s":' || coalesce(p_billed_s::text, 'null')
+        || ',"covered_s":' || coalesce(p_covered_s::text, 'null')
+        || ',"charge":' || coalesce('"' || money_text_v1(p_amount_micro - p_written_off_micro) || '"', 'null')
+        || ',"written_off":' || coalesce('"' || money_text_v1(p_written_off_micro) || '"', 'null')
+        || ',"currency":' || coalesce('"' || p_currency || '"', 'null')
+        || ',"revision":' || coalesce(p_revision, 0)
+        || '}'
+$$;
+
+-- A page of call records before p_before, newest first, one line of JSON each: of a partner's account, else of a partner, else of all.
+-- However few fit the filters, no more than 10 000 are looked at. reach: there are more to look at, before this one.
+-- The settings leave a planner that knows neither the partner nor the time one way only: down the index of the list, then by
+-- key. It must not try another for the second partner it meets.
+CREATE FUNCTION cdr_page_v1(
+    p_partner_id uuid, p_account_id uuid, p_before uuid, p_since uuid, p_rows integer, p_state text, p_subscriber_id uuid,
+    p_a_number text, p_b_prefix text, p_min_talk_ms bigint, OUT lines text, OUT reach uuid
+) LANGUAGE plpgsql STABLE
+SET timezone = 'UTC' SET plan_cache_mode = force_generic_plan SET enable_sort = off SET enable_seqscan = off
+SET enable_bitmapscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
+DECLARE
+    looks CONSTANT integer := 10000;
+    found integer;
+BEGIN
+    IF p_account_id IS NOT NULL AND p_partner_id IS NOT NULL THEN
+        SELECT count(*), string_agg(t.line, chr(10) ORDER BY t.call_id DESC NULLS LAST) INTO found, lines FROM (
+            SELECT c.call_id,
+                   cdr_json_v1(c.call_id, c.partner_id, c.account_id, c.subscriber_id, c.a_number, c.b_number, c.dialled, c.state,
+                               c.refuse_reason, c.admitted_at, c.answered_at, c.ended_at, c.talk_ms, c.q850_cause, c.release_party,
+                               coalesce(r.sell, c.sell), coalesce(r.billed_s, h.billed_s), h.covered_s,
+                               coalesce(r.amount_micro, h.amount_micro), coalesce(r.written_off_micro, h.written_off_micro), h.currency,
+                               r.revision) AS line
+              FROM (SELECT * FROM (
+                       SELECT x.call_id, x.partner_id, x.account_id, x.subscriber_id, x.a_number, x.b_number, x.dialled, x.state,
+                              x.refuse_reason, x.admitted_at, x.answered_at, x.ended_at, x.talk_ms, x.q850_cause, x.release_party, x.sell
+                         FROM call x
+                        WHERE x.account_id = p_account_id AND x.partner_id IS NOT NULL AND x.call_id < p_before AND x.call_id >= p_since
+                        ORDER BY x.call_id DESC NULLS LAST LIMIT looks) w
+                     WHERE (p_account_id IS NULL OR w.account_id = p_account_id) AND (p_state IS NULL OR w.state = p_state)
+                       AND (p_partner_id IS NULL OR w.partner_id = p_partner_id)
+                       AND (p_subscriber_id IS NULL OR w.subscriber_id = p_subscriber_id)
+                       AND (p_a_number IS NULL OR w.a_number = p_a_number)
+                       AND (p_b_prefix IS NULL OR starts_with(w.b_number, p_b_prefix))
+                       AND (p_min_talk_ms IS NULL OR w.talk_ms >= p_min_talk_ms) LIMIT p_rows) c
+              LEFT JOIN charge h USING (call_id)
+              LEFT JOIN LATERAL (SELECT o.revision, o.sell, o.billed_s, o.amount_micro, o.written_off_micro FROM rerating o
+                                  WHERE o.call_id = c.call_id ORDER BY o.revision DESC LIMIT 1) r ON true) t;
+        IF found < p_rows THEN
+            SELECT x.call_id INTO reach FROM call x
+             WHERE x.account_id = p_account_id AND x.partner_id IS NOT NULL AND x.call_id < p_before AND x.call_id >= p_since
+             ORDER BY x.call_id DESC NULLS LAST OFFSET looks - 1 LIMIT 1;
+        END IF;
+    ELSIF p_partner_id IS NOT NULL THEN
+        SELECT count(*), string_agg(t.line, chr(10) ORDER BY t.call_id DESC NULLS LAST) INTO found, lines FROM (
+            SELECT c.call_id,
+                   cdr_json_v1(c.call_id, c.partner_id, c.account_id, c.subscriber_id, c.a_number, c.b_number, c.dialled, c.state,
+                               c.refuse_reason, c.admitted_at, c.answered_at, c.ended_at, c.talk_ms, c.q850_cause, c.release_party,
+                               coalesce(r.sell, c.sell), coalesce(r.billed_s, h.billed_s), h.covered_s,
+                               coalesce(r.amount_micro, h.amount_micro), coalesce(r.written_off_micro, h.written_off_micro), h.currency,
+                               r.revision) AS line
+              FROM (SELECT * FROM (
+                       SELECT x.call_id, x.partner_id, x.account_id, x.subscriber_id, x.a_number, x.b_number, x.dialled, x.state,
+                              x.refuse_reason, x.admitted_at, x.answered_at, x.ended_at, x.talk_ms, x.q850_cause, x.release_party, x.sell
+                         FROM call x
+                        WHERE x.partner_id = p_partner_id AND x.call_id < p_before AND x.call_id >= p_since
+                        ORDER BY x.call_id DESC NULLS LAST LIMIT looks) w
+                     WHERE (p_account_id IS NULL OR w.account_id = p_account_id) AND (p_state IS NULL OR w.state = p_state)
+                       AND (p_partner_id IS NULL OR w.partner_id = p_partner_id)
+                       AND (p_subscriber_id IS NULL OR w.subscriber_id = p_subscriber_id)
+                       AND (p_a_number IS NULL OR w.a_number = p_a_number)
+                       AND (p_b_prefix IS NULL OR starts_with(w.b_number, p_b_prefix))
+                       AND (p_min_talk_ms IS NULL OR w.talk_ms >= p_min_talk_ms) LIMIT p_rows) c
+              LEFT JOIN charge h USING (call_id)
+              LEFT JOIN LATERAL (SELECT o.revision, o.sell, o.billed_s, o.amount_micro, o.written_off_micro FROM rerating o
+                                  WHERE o.call_id = c.call_id ORDER BY o.revision DESC LIMIT 1) r ON true) t;
+        IF found < p_rows THEN
+            SELECT x.call_id INTO reach FROM call x
+             WHERE x.partner_id = p_partner_id AND x.call_id < p_before AND x.call_id >= p_since
+             ORDER BY x.call_id DESC NULLS LAST OFFSET looks - 1 LIMIT 1;
+        END IF;
+    ELSE
+        SELECT count(*), string_agg(t.line, chr(10) ORDER BY t.call_id DESC) INTO found, lines FROM (
+            SELECT c.call_id,
+                   cdr_json_v1(c.call_id, c.partner_id, c.account_id, c.subscriber_id, c.a_number, c.b_number, c.dialled, c.state,
+                               c.refuse_reason, c.admitted_at, c.answered_at, c.ended_at, c.talk_ms, c.q850_cause, c.release_party,
+                               coalesce(r.sell, c.sell), coalesce(r.billed_s, h.billed_s), h.covered_s,
+                               coalesce(r.amount_micro, h.amount_micro), coalesce(r.written_off_micro, h.written_off_micro), h.currency,
+                               r.revision) AS line
+              FROM (SELECT * FROM (
+                       SELECT x.call_id, x.partner_id, x.account_id, x.subscriber_id, x.a_number, x.b_number, x.dialled, x.state,
+                              x.refuse_reason, x.admitted_at, x.answered_at, x.ended_at, x.talk_ms, x.q850_cause, x.release_party, x.sell
+                         FROM call x
+                        WHERE x.call_id < p_before AND x.call_id >= p_since
+                        ORDER BY x.call_id DESC LIMIT looks) w
+                     WHERE (p_account_id IS NULL OR w.account_id = p_account_id) AND (p_state IS NULL OR w.state = p_state)
+                       AND (p_partner_id IS NULL OR w.partner_id = p_partner_id)
+                       AND (p_subscriber_id IS NULL OR w.subscriber_id = p_subscriber_id)
+                       AND (p_a_number IS NULL OR w.a_number = p_a_number)
+                       AND (p_b_prefix IS NULL OR starts_with(w.b_number, p_b_prefix))
+                       AND (p_min_talk_ms IS NULL OR w.talk_ms >= p_min_talk_ms) LIMIT p_rows) c
+              LEFT JOIN charge h USING (call_id)
+              LEFT JOIN LATERAL (SELECT o.revision, o.sell, o.billed_s, o.amount_micro, o.written_off_micro FROM rerating o
+                                  WHERE o.call_id = c.call_id ORDER BY o.revision DESC LIMIT 1) r ON true) t;
+        IF found < p_rows THEN
+            SELECT x.call_id INTO reach FROM call x
+             WHERE x.call_id < p_before AND x.call_id >= p_since
+             ORDER BY x.call_id DESC OFFSET looks - 1 LIMIT 1;
+        END IF;
+    END IF;
+END $$;
+
+-- A page of messages and data used before p_before, newest first: of a partner, else of all.
+CREATE FUNCTION usage_page_v1(p_partner_id uuid, p_before uuid, p_since uuid, p_rows integer)
+RETURNS TABLE (usage_id uuid, account_id uuid, partner_id uuid, service text, zone text, quantity bigint, charged_quantity bigint,
+               amount_micro bigint, written_off_micro bigint, currency text, used_at timestamptz)
+LANGUAGE plpgsql STABLE
+SET plan_cache_mode = force_generic_plan SET enable_sort = off SET enable_seqscan = off SET enable_bitmapscan = off AS $$
+BEGIN
+    IF p_partner_id IS NOT NULL THEN
+        RETURN QUERY
+        SELECT u.usage_id, u.account_id, u.partner_id, u.service, u.zone, u.quantity, u.charged_quantity, u.amount_micro,
+               u.written_off_micro, u.currency::text, u.used_at
+          FROM usage_record u WHERE u.partner_id = p_partner_id AND u.usage_id < p_before AND u.usage_id >= p_since
+         ORDER BY u.usage_id DESC NULLS LAST LIMIT p_rows;
+    ELSE
+        RETURN QUERY
+        SELECT u.usage_id, u.account_id, u.partner_id, u.service, u.zone, u.quantity, u.charged_quantity, u.amount_micro,
+               u.written_off_micro, u.currency::text, u.used_at
+          FROM usage_record u WHERE u.usage_id < p_before AND u.usage_id >= p_since ORDER BY u.usage_id DESC LIMIT p_rows;
+    END IF;
+END $$;
+
+-- A page of calls in progress before p_before, newest first: of a partner, else of all.
+CREATE FUNCTION live_page_v1(p_partner_id uuid, p_before uuid, p_rows integer)
+RETURNS TABLE (call_id uuid, partner_id uuid, account_id uuid, subscriber_id uuid, a_number text, b_number text, dialled text,
+               admitted_at timestamptz, answered_at timestamptz, limit_ms bigint, held_micro bigint, currency text)
+LANGUAGE plpgsql STABLE
+SET plan_cache_mode = force_generic_plan SET enable_sort = off SET enable_seqscan = off SET enable_bitmapscan = off
+SET enable_hashjoin = off SET enable_mergejoin = off AS $$
+BEGIN
+    IF p_partner_id IS NOT NULL THEN
+        RETURN QUERY
+        SELECT c.call_id, c.partner_id, c.account_id, c.subscriber_id, c.a_number, c.b_number, c.dialled, c.admitted_at, l.answered_at,
+               l.limit_ms, h.held_micro, h.currency::text
+          FROM (SELECT x.* FROM (SELECT o.call_id, o.answered_at, o.limit_ms FROM lease o
+                                  WHERE o.partner_id = p_partner_id AND o.call_id < p_before
+                                  ORDER BY o.call_id DESC NULLS LAST LIMIT 101) x LIMIT p_rows) l
+          LEFT JOIN call c USING (call_id) LEFT JOIN hold h USING (call_id) ORDER BY l.call_id DESC NULLS LAST;
+    ELSE
+        RETURN QUERY
+        SELECT c.call_id, c.partner_id, c.account_id, c.subscriber_id, c.a_number, c.b_number, c.dialled, c.admitted_at, l.answered_at,
+               l.limit_ms, h.held_micro, h.currency::text
+          FROM (SELECT x.* FROM (SELECT o.call_id, o.answered_at, o.limit_ms FROM lease o WHERE o.call_id < p_before
+                                  ORDER BY o.call_id DESC LIMIT 101) x LIMIT p_rows) l
+          LEFT JOIN call c USING (call_id) LEFT JOIN hold h USING (call_id) ORDER BY l.call_id DESC;
+    END IF;
+END $$;
+
+-- What hangs on a call and is of ours: for the partner asking, of its own calls only, and no more than is its business.
+
+-- The units a call held and burnt, by allowance in the order in which they paid.
+CREATE FUNCTION call_bundles_v1(p_call_id uuid)
+RETURNS TABLE (name text, per bigint, held_units bigint, used_units bigint, units bigint, left_units bigint, until_at timestamptz)
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = bridge, pg_temp AS $$
+    SELECT b.name, n.per, n.held_units, n.used_units, w.units, w.units - w.used_units - w.held_units, upper(w.valid)
+      FROM (SELECT o.allowance_id, o.per, min(o.burn_no) AS first_no, sum(o.held_units)::bigint AS held_units,
+                   sum(o.used_units)::bigint AS used_units
+              FROM burn o WHERE o.source_id = p_call_id GROUP BY o.allowance_id, o.per) n
+      JOIN allowance w USING (allowance_id) JOIN bundle b USING (bundle_id)
+     WHERE EXISTS (SELECT FROM call c WHERE c.call_id = p_call_id AND c.partner_id = partner_asking_v1())
+     ORDER BY n.first_no
+$$;
+
+-- Which attempts of a call went over trunks that are the partner's own.
+CREATE FUNCTION call_own_trunks_v1(p_call_id uuid) RETURNS TABLE (attempt_no smallint, trunk_id uuid, trunk text)
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = bridge, pg_temp AS $$
+    SELECT x.attempt_no, t.trunk_id, t.name
+      FROM attempt x JOIN call c USING (call_id) JOIN trunk t USING (trunk_id)
+     WHERE x.call_id = p_call_id AND c.partner_id = partner_asking_v1() AND t.partner_id = c.partner_id
+$$;
+
+-- Every rate there is or was for the number of a call in the deck it was sold by, without its price.
+CREATE FUNCTION call_candidates_v1(p_call_id uuid)
+RETURNS TABLE (prefix text, origin_set text, from_at timestamptz, until_at timestamptz, added_in integer, removed_in integer)
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = bridge, pg_temp AS $$
+    WITH asked AS (
+        SELECT (c.sell ->> 'deck_id')::uuid AS deck_id,
+               ARRAY(SELECT substr(c.b_number, 2, n) FROM generate_series(1, length(c.b_number) - 1) n) AS prefixes
+          FROM call c WHERE c.call_id = p_call_id AND c.partner_id = partner_asking_v1() AND c.sell IS NOT NULL
+    )
+    SELECT r.prefix, r.origin_set, lower(r.valid), upper(r.valid), r.added_in, NULL::integer
+      FROM asked a JOIN rate r ON r.deck_id = a.deck_id AND r.prefix = ANY (a.prefixes)
+     UNION ALL
+    SELECT p.prefix, p.origin_set, lower(p.valid), upper(p.valid), p.added_in, p.removed_in
+      FROM asked a JOIN rate_past p ON p.deck_id = a.deck_id AND p.prefix = ANY (a.prefixes)
+$$;
+
+-- When a call was given which of its later prices.
+CREATE FUNCTION call_revised_v1(p_call_id uuid) RETURNS TABLE (revision integer, created_at timestamptz)
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = bridge, pg_temp AS $$
+    SELECT r.revision, u.created_at
+      FROM rerating r JOIN call c USING (call_id) JOIN rerate_run u USING (run_id)
+     WHERE r.call_id = p_call_id AND c.partner_id = partner_asking_v1()
+$$;
+
 -- ---------------------------------------------------------------- each sees its own
 
 -- Only what is granted here can be read as a partner, and of that only its own rows. What another carrier charges us is
 -- in columns that are not granted.
 GRANT SELECT (partner_id, name, account_id, state, edition, created_at) ON partner TO callbridge_partner;
 GRANT SELECT ON account, subscriber, event, audit_log TO callbridge_partner;
+-- Everything but the hash.
+GRANT SELECT (api_key_id, name, prefix, created_at, expires_at, revoked_at, partner_id, scopes, kind, edition, replaced_by)
+    ON api_key TO callbridge_partner;
 ALTER TABLE partner ENABLE ROW LEVEL SECURITY;
 ALTER TABLE account ENABLE ROW LEVEL SECURITY;
 ALTER TABLE subscriber ENABLE ROW LEVEL SECURITY;
 ALTER TABLE event ENABLE ROW LEVEL SECURITY;
 ALTER TABLE audit_log ENABLE ROW LEVEL SECURITY;
+ALTER TABLE api_key ENABLE ROW LEVEL SECURITY;
+ALTER TABLE token_key ENABLE ROW LEVEL SECURITY;                       -- and no policy: nobody's but the house's
 CREATE POLICY own ON partner TO callbridge_partner USING (partner_id = (SELECT partner_asking_v1()));
 CREATE POLICY own ON account TO callbridge_partner USING (partner_id = (SELECT partner_asking_v1()));
 CREATE POLICY own ON subscriber TO callbridge_partner USING (partner_id = (SELECT partner_asking_v1()));
 CREATE POLICY own ON event TO callbridge_partner USING (partner_id = (SELECT partner_asking_v1()));
 CREATE POLICY own ON audit_log TO callbridge_partner USING (partner_id = (SELECT partner_asking_v1()));
+CREATE POLICY own ON api_key TO callbridge_partner USING (partner_id = (SELECT partner_asking_v1()));
+
+-- A partner reads its own deals with their versions, its numbers, and of its plans what does not tell our margin.
+GRANT SELECT ON deal, number, number_now TO callbridge_partner;
+GRANT SELECT (deal_version_id, deal_id, version, agreed, valid, terms, note, made_at) ON deal_version TO callbridge_partner;
+GRANT SELECT (plan_id, name, partner_id, edition) ON plan TO callbridge_partner;
+ALTER TABLE deal ENABLE ROW LEVEL SECURITY;
+ALTER TABLE deal_version ENABLE ROW LEVEL SECURITY;
+ALTER TABLE number ENABLE ROW LEVEL SECURITY;
+ALTER TABLE plan ENABLE ROW LEVEL SECURITY;
+CREATE POLICY own ON deal TO callbridge_partner USING (partner_id = (SELECT partner_asking_v1()));
+CREATE POLICY own ON deal_version TO callbridge_partner
+    USING (EXISTS (SELECT FROM deal d WHERE d.deal_id = deal_version.deal_id));
+CREATE POLICY own ON number TO callbridge_partner USING (partner_id = (SELECT partner_asking_v1()));
+CREATE POLICY own ON plan TO callbridge_partner USING (partner_id = (SELECT partner_asking_v1()));
+GRANT SELECT (app_id, name) ON app TO callbridge_partner;
+GRANT SELECT (proof_id, subscriber_id, method, reference, actor, asked_at, expires_at) ON subscriber_proof TO callbridge_partner;
+GRANT SELECT ON subscriber_proof_try TO callbridge_partner;
+GRANT SELECT (transfer_id, entry_no, account_id, amount_micro, currency) ON entry TO callbridge_partner;
+GRANT SELECT (transfer_id, kind, booked_at, value_at, reverses) ON transfer TO callbridge_partner;
+GRANT SELECT ON hold TO callbridge_partner;
+GRANT SELECT (usage_id, account_id, partner_id, service, zone, quantity, charged_quantity, price_micro, per, amount_micro,
+    written_off_micro, currency, transfer_id, throttled, used_at, reported_at) ON usage_record TO callbridge_partner;
+ALTER TABLE subscriber_proof ENABLE ROW LEVEL SECURITY;
+ALTER TABLE subscriber_proof_try ENABLE ROW LEVEL SECURITY;
+ALTER TABLE entry ENABLE ROW LEVEL SECURITY;
+ALTER TABLE transfer ENABLE ROW LEVEL SECURITY;
+ALTER TABLE hold ENABLE ROW LEVEL SECURITY;
+ALTER TABLE usage_record ENABLE ROW LEVEL SECURITY;
+CREATE POLICY own ON subscriber_proof TO callbridge_partner
+    USING (EXISTS (SELECT FROM subscriber s WHERE s.subscriber_id = subscriber_proof.subscriber_id));
+CREATE POLICY own ON subscriber_proof_try TO callbridge_partner
+    USING (EXISTS (SELECT FROM subscriber_proof p WHERE p.proof_id = subscriber_proof_try.proof_id));
+-- The other side of a booking, on our accounts and on carriers', is nobody else's business.
+CREATE POLICY own ON entry TO callbridge_partner
+    USING (EXISTS (SELECT FROM account a WHERE a.account_id = entry.account_id AND a.kind IN ('subscriber', 'partner')
+                      AND a.partner_id = (SELECT partner_asking_v1())));
+CREATE POLICY own ON transfer TO callbridge_partner
+    USING (EXISTS (SELECT FROM entry e WHERE e.transfer_id = transfer.transfer_id));
+CREATE POLICY own ON hold TO callbridge_partner
+    USING (EXISTS (SELECT FROM account a WHERE a.account_id = hold.account_id AND a.partner_id = (SELECT partner_asking_v1())));
+CREATE POLICY own ON usage_record TO callbridge_partner USING (partner_id = (SELECT partner_asking_v1()));
+
+-- Not the carrier's account, and never the secret; that there is one, the user name says.
+GRANT SELECT (trunk_id, name, deck_id, host, port, capacity, priority, ring_s, enabled, policy_class, partner_id, edition,
+              transport, codecs, auth_username, allowed_ips, cps, b_format, a_format, tech_prefix, origin, state, qualify_s)
+    ON trunk TO callbridge_partner;
+GRANT SELECT ON trunk_state TO callbridge_partner;
+ALTER TABLE trunk ENABLE ROW LEVEL SECURITY;
+ALTER TABLE trunk_state ENABLE ROW LEVEL SECURITY;
+CREATE POLICY own ON trunk TO callbridge_partner USING (partner_id = (SELECT partner_asking_v1()));
+CREATE POLICY own ON trunk_state TO callbridge_partner
+    USING (EXISTS (SELECT FROM trunk t WHERE t.trunk_id = trunk_state.trunk_id));
+-- The token of its sink is nobody's to read.
+GRANT SELECT (origination_id, partner_id, subscriber_id, a_number, b_number, state, reason, refuse_reason, leg_a_call_id, leg_b_call_id,
+              connected_at, talk_ms, sink_url, made_at, ended_at) ON origination TO callbridge_partner;
+ALTER TABLE origination ENABLE ROW LEVEL SECURITY;
+CREATE POLICY own ON origination TO callbridge_partner USING (partner_id = (SELECT partner_asking_v1()));
+
+GRANT SELECT (deck_id, name, version, side, currency, created_at, terms, changed_at, partner_id, edition, notice_days)
+    ON deck TO callbridge_partner;
+GRANT SELECT (import_id, deck_id, base_version, mode, state, file_name, file_sha256, effective_at, author, staged_at, adds,
+              removes, summary, version, dry_run, rises_at) ON deck_import TO callbridge_partner;
+GRANT SELECT ON rate, rate_past, deck_version, deck_band, deck_import_error, deck_import_row TO callbridge_partner;
+GRANT SELECT ON origin_set TO callbridge_partner;                      -- groups of callers, the same for all; no prices
+ALTER TABLE deck ENABLE ROW LEVEL SECURITY;
+ALTER TABLE rate ENABLE ROW LEVEL SECURITY;
+ALTER TABLE rate_past ENABLE ROW LEVEL SECURITY;
+ALTER TABLE deck_version ENABLE ROW LEVEL SECURITY;
+ALTER TABLE deck_band ENABLE ROW LEVEL SECURITY;
+ALTER TABLE deck_import ENABLE ROW LEVEL SECURITY;
+ALTER TABLE deck_import_error ENABLE ROW LEVEL SECURITY;
+ALTER TABLE deck_import_row ENABLE ROW LEVEL SECURITY;
+CREATE POLICY own ON deck TO callbridge_partner USING (partner_id = (SELECT partner_asking_v1()));
+CREATE POLICY own ON rate TO callbridge_partner USING (deck_id IN (SELECT d.deck_id FROM deck d));
+CREATE POLICY own ON rate_past TO callbridge_partner USING (deck_id IN (SELECT d.deck_id FROM deck d));
+CREATE POLICY own ON deck_version TO callbridge_partner USING (deck_id IN (SELECT d.deck_id FROM deck d));
+CREATE POLICY own ON deck_band TO callbridge_partner USING (deck_id IN (SELECT d.deck_id FROM deck d));
+CREATE POLICY own ON deck_import TO callbridge_partner USING (deck_id IN (SELECT d.deck_id FROM deck d));
+CREATE POLICY own ON deck_import_error TO callbridge_partner
+    USING (EXISTS (SELECT FROM deck_import i WHERE i.import_id = deck_import_error.import_id));
+CREATE POLICY own ON deck_import_row TO callbridge_partner
+    USING (EXISTS (SELECT FROM deck_import i WHERE i.import_id = deck_import_row.import_id));
+GRANT SELECT ON webhook_endpoint, delivery, delivery_attempt, event_counter TO callbridge_partner;
+ALTER TABLE webhook_endpoint ENABLE ROW LEVEL SECURITY;
+ALTER TABLE delivery ENABLE ROW LEVEL SECURITY;
+ALTER TABLE delivery_attempt ENABLE ROW LEVEL SECURITY;
+ALTER TABLE event_counter ENABLE ROW LEVEL SECURITY;
+CREATE POLICY own ON webhook_endpoint TO callbridge_partner USING (partner_id = (SELECT partner_asking_v1()));
+CREATE POLICY own ON delivery TO callbridge_partner USING (partner_id = (SELECT partner_asking_v1()));
+CREATE POLICY own ON delivery_attempt TO callbridge_partner
+    USING (EXISTS (SELECT FROM delivery d WHERE d.delivery_id = delivery_attempt.delivery_id));
+CREATE POLICY own ON event_counter TO callbridge_partner USING (partner_id = (SELECT partner_asking_v1()));
+
+-- Of a call: not over which carriers it may go, of an attempt neither trunk nor cost, of a later price only what it sells for.
+GRANT SELECT (call_id, sip_call_id, subscriber_id, account_id, a_number, dialled, b_number, state, refuse_reason, sell, admitted_at,
+    answered_at, ended_at, talk_ms, q850_cause, release_party, bundled, partner_id) ON call TO callbridge_partner;
+GRANT SELECT (call_id, attempt_no, outcome, fault, sip_code, q850_cause, pdd_ms, ended_at) ON attempt TO callbridge_partner;
+GRANT SELECT ON charge TO callbridge_partner;
+GRANT SELECT (call_id, account_id, attempt_no, limit_ms, answered_at, pdd_ms, expires_at, partner_id) ON lease TO callbridge_partner;
+GRANT SELECT (call_id, revision, sell, billed_s, amount_micro, written_off_micro, reversal_id, rebooking_id) ON rerating
+    TO callbridge_partner;
+ALTER TABLE call ENABLE ROW LEVEL SECURITY;
+ALTER TABLE attempt ENABLE ROW LEVEL SECURITY;
+ALTER TABLE charge ENABLE ROW LEVEL SECURITY;
+ALTER TABLE lease ENABLE ROW LEVEL SECURITY;
+ALTER TABLE rerating ENABLE ROW LEVEL SECURITY;
+CREATE POLICY own ON call TO callbridge_partner USING (partner_id = (SELECT partner_asking_v1()));
+CREATE POLICY own ON lease TO callbridge_partner USING (partner_id = (SELECT partner_asking_v1()));
+CREATE POLICY own ON attempt TO callbridge_partner USING (EXISTS (SELECT FROM call c WHERE c.call_id = attempt.call_id));
+CREATE POLICY own ON charge TO callbridge_partner USING (EXISTS (SELECT FROM call c WHERE c.call_id = charge.call_id));
+CREATE POLICY own ON rerating TO callbridge_partner USING (EXISTS (SELECT FROM call c WHERE c.call_id = rerating.call_id));
 
 -- Nobody runs our functions unless it is said so.
 REVOKE EXECUTE ON ALL FUNCTIONS IN SCHEMA bridge FROM PUBLIC;
@@ -1703,3 +3281,13 @@ ALTER DEFAULT PRIVILEGES REVOKE EXECUTE ON FUNCTIONS FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION partner_asking_v1(), api_key_find_v1(text), api_claim_v1(uuid, text, bytea),
     api_done_v1(uuid, text, smallint, jsonb, bytea, uuid, text, text, text, jsonb, text, text), uuid_floor_v1(timestamptz)
     TO callbridge_partner;
+GRANT EXECUTE ON FUNCTION api_client_find_v1(uuid) TO callbridge_partner;
+GRANT EXECUTE ON FUNCTION spend_left_v1(uuid, timestamptz) TO callbridge_partner;
+GRANT EXECUTE ON FUNCTION trunk_quality_v1(uuid) TO callbridge_partner;
+GRANT EXECUTE ON FUNCTION click_to_dial_v1(text, text) TO callbridge_partner;
+GRANT EXECUTE ON FUNCTION money_text_v1(bigint), instant_json_v1(timestamptz),
+    cdr_json_v1(uuid, uuid, uuid, uuid, text, text, text, text, text, timestamptz, timestamptz, timestamptz, bigint, integer, text,
+                jsonb, integer, integer, bigint, bigint, text, integer),
+    cdr_page_v1(uuid, uuid, uuid, uuid, integer, text, uuid, text, text, bigint),
+    live_page_v1(uuid, uuid, integer), usage_page_v1(uuid, uuid, uuid, integer),
+    call_bundles_v1(uuid), call_own_trunks_v1(uuid), call_candidates_v1(uuid), call_revised_v1(uuid) TO callbridge_partner;

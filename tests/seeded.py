@@ -30,7 +30,8 @@ from bridge.calls.store import Caller, CallStore, Session, SwitchCall, Written
 from bridge.config import Calls, Database
 from bridge.database import connection, open_pool, transaction
 from bridge.ledger.store import top_up
-from bridge.rating.store.allowances import Usage, buy, report_usage
+from bridge.rating.store.allowances import buy
+from bridge.rating.store.usage import Usage, report_usage
 from bridge.sandbox.seed import (
     APP,
     CURRENCY,
@@ -155,12 +156,14 @@ class Seeded:
         async with transaction(self.pool) as conn:
             await self.store.answered(conn, rows, lead_s=self.rules.slice_lead_s, grace_s=60)
 
-    async def failed(self, frozen: Frozen, *, next_cap: int | None = None) -> str:
+    async def failed(
+        self, frozen: Frozen, *, next_cap: int | None = None, next_cps: int | None = None
+    ) -> str:
         """The first attempt of a call fails at the carrier; the second route is next. Returns ok, full or gone."""
         first, second = frozen.routes
         return await self.store.attempt_ended(
             frozen.call_id, 1, first, classify("CHANUNAVAIL", 34, 503), sip_code=503, q850_cause=34, pdd_ms=None,
-            next_no=2, next_route=second, next_cap=next_cap, lease_s=60,
+            next_no=2, next_route=second, next_cap=next_cap, next_cps=next_cps, lease_s=60,
         )  # fmt: skip
 
     async def end(self, *records: EndRecord) -> set[UUID]:

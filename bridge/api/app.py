@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 from typing import Final
 
 from fastapi import FastAPI
@@ -22,6 +23,7 @@ from bridge.api import (
     keys,
     numbers,
     oauth,
+    originations,
     partners,
     plans,
     problems,
@@ -34,6 +36,7 @@ from bridge.api import (
     webhooks,
 )
 from bridge.api.guard import Guard
+from bridge.api.openapi import openapi
 from bridge.api.services import Services
 
 __all__ = ["Services", "create_app"]
@@ -48,6 +51,7 @@ RESOURCES: Final = (
     numbers,
     accounts,
     calls,
+    originations,
     cdrs,
     usage,
     quotes,
@@ -63,7 +67,9 @@ RESOURCES: Final = (
 )
 DECK_BYTES_MAX: Final = 64 << 20
 ROOMY: Final = {re.compile(r"/v1/decks/[^/]+/imports"): DECK_BYTES_MAX}
-PATIENT: Final = re.compile(r"/v1/events/stream|/v1/decks/[^/]+/imports(?:/[^/]+/apply)?")
+PATIENT: Final = re.compile(
+    r"/v1/events/stream|/v1/decks/[^/]+/(?:imports(?:/[^/]+/(?:apply|report))?|rollback|rates)"
+)
 
 
 def create_app(services: Services) -> FastAPI:
@@ -83,9 +89,10 @@ def described() -> FastAPI:
         redoc_url=None,
         redirect_slashes=False,
     )
-    problems.install(app, {})
+    problems.install(app, {oauth.PATH: oauth.dialect, camara.BASE: camara.dialect})
     for resource in RESOURCES:
         app.include_router(resource.router)
+    app.openapi = partial(openapi, app)  # type: ignore[method-assign]
     return app
 
 

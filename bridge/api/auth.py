@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 import hmac
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
 
 from bridge import queries
@@ -41,8 +41,16 @@ RESOURCES: Final = (
 SCOPES: Final = (
     *(f"{name}:{deed}" for name in RESOURCES for deed in ("read", "write")),
     *(f"click-to-dial:calls:{deed}" for deed in ("create", "read", "delete")),
+    "click-to-dial:recordings:read",
 )
 ALL: Final = "*"
+# What partners may not do at all, whatever their key says.
+OPERATORS_ONLY: Final = frozenset({"deals:write", "partners:write"})
+
+
+def givable(partner_id: UUID | None) -> Sequence[str]:
+    """The scopes that a key of a partner may have; None: of an operator."""
+    return (ALL, *(one for one in SCOPES if partner_id is None or one not in OPERATORS_ONLY))
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +86,7 @@ def not_authenticated() -> Problem:
     )
 
 
-async def create_key(
+async def issue_key(
     conn: Connection,
     name: str,
     expires_at: datetime | None = None,
@@ -86,20 +94,33 @@ async def create_key(
     partner_id: UUID | None = None,
     scopes: Iterable[str] = (ALL,),
     kind: str = "key",
-) -> str:
-    """A new key. It can be shown now and never again."""
+) -> tuple[UUID, str]:
+    """The id of a new key, and the key, which can be shown now and never again.
+
+    kind   key: it is sent with every request · client: it is the secret of an OAuth2 client, whose id is its prefix
+    """
     key = f"{_HEAD}{secrets.token_hex(4)}_{secrets.token_urlsafe(32)}"
-    await queries.access.add_key.value(
+    key_id: UUID = await queries.access.add_key.value(
         conn,
         name=name,
-        prefix=key[:_PREFIX_CHARS],
+        prefix=prefix_of(key),
         hash=digest(key),
         expires_at=expires_at,
         partner_id=partner_id,
         scopes=list(scopes),
         kind=kind,
     )
-    return key
+    return key_id, key
+
+
+async def create_key(conn: Connection, name: str, expires_at: datetime | None = None, **more: Any) -> str:
+    """Like `issue_key`; only the key."""
+    return (await issue_key(conn, name, expires_at, **more))[1]
+
+
+def prefix_of(key: str) -> str:
+    """What may be shown of a key."""
+    return key[:_PREFIX_CHARS]
 
 
 async def check_key(conn: Connection, key: str, kind: str = "key") -> Principal:
@@ -113,6 +134,23 @@ async def check_key(conn: Connection, key: str, kind: str = "key") -> Principal:
     known = row["hash"] if row is not None and row["hash"] is not None else bytes(32)
     if not hmac.compare_digest(known, digest(key)) or row is None or row["kind"] != kind:
         raise not_authenticated()
+    return Principal(
+        row["api_key_id"], row["partner_id"], f"{row['name']} {key[:_PREFIX_CHARS]}", frozenset(row["scopes"])
+    )
+
+
+async def enter_with_key(conn: Connection, key: str, role: str) -> Principal | None:
+    """Like `check_key`, and from here on the connection is theirs: a partner's in `role`, an operator's as ours.
+
+    Returns None, and leaves the connection as it is, where the key is not valid.
+    """
+    if not (key.isascii() and key.isprintable() and len(key) <= 100):
+        return None
+    row = await queries.access.enter_with_key.one(
+        conn, prefix=key[:_PREFIX_CHARS], hash=digest(key), role=role
+    )
+    if row is None:
+        return None
     return Principal(
         row["api_key_id"], row["partner_id"], f"{row['name']} {key[:_PREFIX_CHARS]}", frozenset(row["scopes"])
     )

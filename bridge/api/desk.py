@@ -24,13 +24,15 @@ from pydantic import BaseModel
 
 from bridge import queries
 from bridge.api import tokens
-from bridge.api.auth import Principal, check_key, not_authenticated
+from bridge.api.auth import Principal, check_key, enter_with_key
 from bridge.api.problems import Problem
 from bridge.api.services import Services
-from bridge.database import Connection, connection, transaction
+from bridge.config import require_dsn
+from bridge.database import Connection, connect, connection, store_errors, transaction
 
 PARTNER_ROLE: Final = "callbridge_partner"
 _KEY_CHARS_MAX: Final = 255
+_BOOKING_KEY_CHARS_MAX: Final = 100  # longer ones are kept as their digest
 
 bearer = HTTPBearer(
     auto_error=False, description="An API key (`cb_…`), or an access token of POST /oauth2/token"
@@ -71,22 +73,31 @@ class Desk:
     def __init__(self, request: Request, principal: Principal) -> None:
         self.request, self.principal = request, principal
         self.services: Services = request.app.state.services
+        self.entered: Connection | None = None  # already theirs, until the route is through: see `Reads`
 
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[Connection]:
         """A connection that sees what whoever asks may see."""
+        if self.entered is not None:
+            async with store_errors():
+                yield self.entered
+            return
         async with connection(self.services.asking) as conn:
             await self._enter(conn, for_transaction=False)
             yield conn
 
-    async def create(self, action: str, body: BaseModel | None, work: Work, *, status: int = 201) -> Response:
+    async def create(
+        self, action: str, body: BaseModel | None, work: Work, *, status: int = 201, at_length: bool = False
+    ) -> Response:
         """Do `work` once a key: in one transaction with its answer, which whoever sends the key again gets again.
 
+        at_length  it may last: on a connection of its own, whose statements have no time limit but what `work` sets
         raises   Problem 400: no Idempotency-Key · 409: the first with the key is still at work · 422: another body
         """
-        key = self._idempotency_key()
+        key = self.idempotency_key()
         owner_id, fingerprint = self.principal.owner_id, self._fingerprint(body)
-        async with transaction(self.services.asking) as conn:
+        begun = self._at_length() if at_length else transaction(self.services.asking)
+        async with begun as conn:
             await self._enter(conn, for_transaction=True)
             try:
                 claim = await queries.access.claim.one(
@@ -147,12 +158,28 @@ class Desk:
             raise Problem(404, "There is no such partner.")
         return self.principal.partner_id
 
-    def shown(self, content: Mapping[str, Any], edition: int | None = None) -> Response:
-        """A reply to a reading request; 304 where If-None-Match names the edition."""
+    def shown(
+        self, content: Mapping[str, Any], edition: int | None = None, *, fresh: bool = False
+    ) -> Response:
+        """A reply to a reading request; 304 where If-None-Match names the edition.
+
+        fresh   it tells more than its edition counts, such as a balance: never 304
+        """
         headers = {} if edition is None else {"ETag": etag(edition)}
-        if edition is not None and self.request.headers.get("if-none-match") == headers["ETag"]:
+        known = self.request.headers.get("if-none-match")
+        if edition is not None and not fresh and known == headers["ETag"]:
             return Response(status_code=304, headers=headers)
         return Response(_json(content), 200, headers, media_type="application/json")
+
+    def booking_key(self, kind: str) -> str:
+        """The Idempotency-Key as the books keep it, for ever: whose it is stands before it.
+
+        raises   Problem 400: there is none
+        """
+        owner, key = self.principal.owner_id.hex, self.idempotency_key()
+        if len(key) > _BOOKING_KEY_CHARS_MAX:
+            key = "sha256 " + hashlib.sha256(key.encode()).hexdigest()
+        return f"{kind} {owner} {key}"
 
     async def _enter(self, conn: Connection, *, for_transaction: bool) -> None:
         partner_id = self.principal.partner_id
@@ -184,7 +211,13 @@ class Desk:
             remote=client.host if client else "",
         )
 
-    def _idempotency_key(self) -> str:
+    @asynccontextmanager
+    async def _at_length(self) -> AsyncIterator[Connection]:
+        async with connect(require_dsn(self.services.settings)) as conn, conn.transaction():
+            yield conn
+
+    def idempotency_key(self) -> str:
+        """What makes a repeat of the request known. raises Problem 400: there is none"""
         key = self.request.headers.get("idempotency-key", "")
         if len(key) > 1 and key[0] == key[-1] == '"':  # RFC 9651 string; a bare one is taken, too
             key = key[1:-1]
@@ -198,7 +231,7 @@ class Desk:
         return key
 
     def _fingerprint(self, body: BaseModel | None) -> bytes:
-        said = f"{self.request.method} {self.request.url.path}\n"
+        said = f"{self.request.method} {self.request.scope['path']}\n"
         return hashlib.sha256(said.encode() + (body.model_dump_json().encode() if body else b"")).digest()
 
     def _if_match(self) -> int:
@@ -236,7 +269,11 @@ class Needs:
         self, request: Request, given: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)]
     ) -> Desk:
         services: Services = request.app.state.services
-        principal = await self._principal(request, services, given)
+        return self.admit(request, await self._principal(request, services, given))
+
+    def admit(self, request: Request, principal: Principal) -> Desk:
+        """raises   Problem 403: the key is for something else · 429"""
+        services: Services = request.app.state.services
         taken = services.limiter.take(principal.owner_id, time.monotonic())
         request.scope["rate"] = taken
         if taken.retry_s:
@@ -250,17 +287,57 @@ class Needs:
     async def _principal(
         self, request: Request, services: Services, given: HTTPAuthorizationCredentials | None
     ) -> Principal:
-        """raises   Problem 401; 429 for an address that tries too many keys"""
-        address = request.client.host if request.client else ""
-        if services.strangers.left(address, time.monotonic()) < 1:
-            raise Problem(429, "Too many requests without a valid key. Ask again in a minute.")
+        """raises   Problem 401; 429 for an address that goes on without a valid key"""
         try:
-            if given is None:
-                raise not_authenticated()
+            return await principal_of(services, given.credentials if given else "")
+        except Problem as problem:
+            raise turned_away(request, services, problem) from None
+
+
+async def principal_of(services: Services, credentials: str) -> Principal:
+    """Who has this key or access token.
+
+    raises   Problem 401
+    """
+    if tokens.is_token(credentials):
+        return await tokens.check_token(services, credentials)
+    async with connection(services.asking) as conn:
+        return await check_key(conn, credentials)
+
+
+def turned_away(request: Request, services: Services, problem: Problem) -> Problem:
+    """What somebody without a valid key is told: after too many such requests from an address, to wait.
+
+    A valid key is let in whatever its neighbours do. A carrier's systems share an address, and one of them with a dead
+    key must not lock out the others; keys of 256 bits are not found by trying.
+    """
+    taken = services.strangers.take(request.client.host if request.client else "", time.monotonic())
+    request.scope["rate"] = taken
+    if not taken.retry_s:
+        return problem
+    return Problem(429, f"Too many requests without a valid key. Ask again in {taken.retry_s} s.")
+
+
+class Reads:
+    """Like `Needs`, for routes that only read, and at once: one round trip finds the key and enters, and `reading` has
+    the connection that was entered. It goes back as soon as the route is through: give `scope="function"` to Depends.
+
+    Whoever is not let in so comes to `Needs`, which knows of tokens and says why not.
+    """
+
+    def __init__(self, scope: str) -> None:
+        self.needs = Needs(scope)
+
+    async def __call__(
+        self, request: Request, given: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)]
+    ) -> AsyncIterator[Desk]:
+        services: Services = request.app.state.services
+        if given is not None and not tokens.is_token(given.credentials):
             async with connection(services.asking) as conn:
-                if tokens.is_token(given.credentials):
-                    return await tokens.check_token(conn, given.credentials)
-                return await check_key(conn, given.credentials)
-        except Problem:
-            services.strangers.take(address, time.monotonic())
-            raise
+                principal = await enter_with_key(conn, given.credentials, PARTNER_ROLE)
+                if principal is not None:
+                    desk = self.needs.admit(request, principal)
+                    desk.entered = conn
+                    yield desk
+                    return
+        yield await self.needs(request, given)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final
 from uuid import UUID
@@ -19,6 +20,7 @@ from pydantic import (
 from bridge.telephony.money import format_micro, parse_micro
 
 MONEY_PATTERN: Final = r"^-?[0-9]{1,12}(\.[0-9]{1,6})?$"
+_RFC_3339: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ]", re.ASCII)
 
 
 class Body(BaseModel):
@@ -96,6 +98,13 @@ def _printable(text: str) -> str:
     return text
 
 
+def _rfc_3339(text: object) -> object:
+    """No number is an instant: whether it counts seconds or milliseconds would be a guess."""
+    if isinstance(text, datetime) or (isinstance(text, str) and _RFC_3339.match(text)):
+        return text
+    raise ValueError("should be an instant such as 2026-01-31T12:00:00Z")
+
+
 def _utc(at: datetime) -> datetime:
     if at.tzinfo is None:
         raise ValueError("should have a time zone, e.g. 2026-01-31T12:00:00Z")
@@ -106,9 +115,9 @@ def _utc(at: datetime) -> datetime:
 
 
 def _micro(text: object) -> int:
-    if isinstance(text, int) and not isinstance(text, bool):
+    if not isinstance(text, str):
         raise ValueError('should be a decimal string such as "12.50", not a number')
-    return parse_micro(str(text))
+    return parse_micro(text)
 
 
 # One line of text that people read.
@@ -117,7 +126,7 @@ Line = Annotated[str, Field(max_length=500), AfterValidator(_printable)]
 E164 = Annotated[str, Field(pattern=r"^\+[1-9][0-9]{6,14}$", examples=["+493023125000"])]
 CurrencyCode = Annotated[str, Field(pattern="^[A-Z]{3}$", examples=["EUR"])]
 # RFC 3339 with any offset; UTC inside and in replies.
-Instant = Annotated[datetime, AfterValidator(_utc)]
+Instant = Annotated[datetime, BeforeValidator(_rfc_3339), AfterValidator(_utc)]
 # Micro-units inside, a decimal string outside.
 Money = Annotated[
     int,

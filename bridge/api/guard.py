@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import re
+import time
 import uuid
 from typing import Any, Final
 
 from fastapi import FastAPI, Request
+from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from bridge.api.problems import Problem
@@ -28,8 +30,15 @@ BODY_BYTES_MAX: Final = 1 << 20
 REQUEST_S: Final = 30.0
 
 
-class _TooLarge(Exception):
-    """The body goes on beyond what is read."""
+class _TooLarge(HTTPException):
+    """The body goes on beyond what is read. Of this kind, because FastAPI makes 400 of any other while it reads."""
+
+    def __init__(self, size_max: int) -> None:
+        super().__init__(413, _too_large(size_max))
+
+
+def _too_large(size_max: int) -> str:
+    return f"The body is larger than {size_max} bytes."
 
 
 class Guard:
@@ -37,12 +46,19 @@ class Guard:
 
     roomy     path patterns whose bodies may be larger: pattern -> bytes
     patient   path patterns whose requests may last: streams and uploads
+    patience_s  how long any other may take, the sending of its body included
     """
 
     def __init__(
-        self, app: ASGIApp, api: FastAPI, roomy: dict[re.Pattern[str], int], patient: re.Pattern[str]
+        self,
+        app: ASGIApp,
+        api: FastAPI,
+        roomy: dict[re.Pattern[str], int],
+        patient: re.Pattern[str],
+        patience_s: float = REQUEST_S,
     ) -> None:
         self._app, self._api, self._roomy, self._patient = app, api, roomy, patient
+        self._patience_s = patience_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -51,14 +67,16 @@ class Guard:
         request = Request(scope, receive)
         given = request.headers.get("x-correlator")
         scope["correlator"] = given or str(uuid.uuid4())
-        begun = False
+        begun, status, came_s = False, 0, time.perf_counter()
 
         async def sending(message: Message) -> None:
-            nonlocal begun
+            nonlocal begun, status
             if message["type"] == "http.response.start":
-                begun = True
+                begun, status = True, message["status"]
                 message["headers"] = [*message.get("headers", []), *self._headers(scope)]
             await send(message)
+            if message["type"] == "http.response.body" and not message.get("more_body"):
+                self._count(scope, status, time.perf_counter() - came_s)
 
         if given is not None and not CORRELATOR.fullmatch(given):
             scope["correlator"] = ""
@@ -69,11 +87,11 @@ class Guard:
         size_max = next(
             (size for path, size in self._roomy.items() if path.fullmatch(scope["path"])), BODY_BYTES_MAX
         )
-        too_large = Problem(413, f"The body is larger than {size_max} bytes.")
+        too_large = Problem(413, _too_large(size_max))
         if _announced(request) > size_max:
             await self._refuse(request, too_large, receive, sending)
             return
-        patience_s = None if self._patient.fullmatch(scope["path"]) else REQUEST_S
+        patience_s = None if self._patient.fullmatch(scope["path"]) else self._patience_s
         try:
             async with asyncio.timeout(patience_s):
                 await self._app(scope, _bounded(receive, size_max), sending)
@@ -82,8 +100,16 @@ class Guard:
                 await self._refuse(request, too_large, receive, sending)
         except TimeoutError:
             if not begun:
-                problem = Problem(504, f"This took longer than {REQUEST_S:g} s. Nothing was kept of it.")
+                problem = Problem(
+                    504, f"This took longer than {self._patience_s:g} s. Nothing was kept of it."
+                )
                 await self._refuse(request, problem, receive, sending)
+
+    def _count(self, scope: Scope, status: int, took_s: float) -> None:
+        """Whatever is asked of no route of ours counts as one: strangers cannot make the list of figures longer."""
+        route = getattr(scope.get("route"), "path", None)
+        method = scope["method"] if route else "other"
+        self._api.state.services.requests.count(method, route or "other", status, took_s)
 
     async def _refuse(self, request: Request, problem: Problem, receive: Receive, send: Send) -> None:
         response = self._api.state.render(request, problem)
@@ -100,7 +126,7 @@ class Guard:
 
 def _announced(request: Request) -> int:
     text = request.headers.get("content-length", "0")
-    return int(text) if text.isascii() and text.isdigit() else 0
+    return int(text[:20]) if text.isascii() and text.isdigit() else 0
 
 
 def _bounded(receive: Receive, size_max: int) -> Receive:
@@ -112,7 +138,7 @@ def _bounded(receive: Receive, size_max: int) -> Receive:
         message = await receive()
         seen += len(message.get("body", b""))
         if seen > size_max:
-            raise _TooLarge
+            raise _TooLarge(size_max)
         return message
 
     return receiving

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Hashable
 from dataclasses import dataclass
+from math import ceil
 from typing import Final
 
 OWNERS_MAX: Final = 10_000
+_TOLERANCE_S: Final = 1e-6  # of sums of floats
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,27 +36,22 @@ class Limiter:
 
     def __init__(self, quota: int = 6000, window_s: int = 60) -> None:
         self._quota, self._window_s = quota, window_s
-        self._buckets: OrderedDict[Hashable, tuple[float, float]] = OrderedDict()  # left, at
-
-    def left(self, owner: Hashable, now_s: float) -> int:
-        """Requests that an owner has left, without taking one."""
-        left, at_s = self._buckets.get(owner, (float(self._quota), now_s))
-        return int(min(left + (now_s - at_s) * self._quota / self._window_s, self._quota))
+        self._full_at_s: OrderedDict[Hashable, float] = OrderedDict()  # when an owner's bucket is full again
 
     def take(self, owner: Hashable, now_s: float) -> Taken:
-        """One request of an owner at a monotonic time."""
-        a_second = self._quota / self._window_s
-        left, at_s = self._buckets.pop(owner, (float(self._quota), now_s))
-        left = min(left + (now_s - at_s) * a_second, float(self._quota))
-        fits = left >= 1
-        left -= 1 if fits else 0
-        self._buckets[owner] = (left, now_s)
-        if len(self._buckets) > OWNERS_MAX:
-            self._buckets.popitem(last=False)
+        """One request of an owner at a monotonic time. What is refused costs nothing."""
+        a_request_s = self._window_s / self._quota
+        full_in_s = max(self._full_at_s.pop(owner, now_s) - now_s, 0.0)
+        over_s = full_in_s + a_request_s - self._window_s
+        fits = over_s <= _TOLERANCE_S
+        full_in_s += a_request_s if fits else 0.0
+        self._full_at_s[owner] = now_s + full_in_s
+        if len(self._full_at_s) > OWNERS_MAX:
+            self._full_at_s.popitem(last=False)
         return Taken(
             self._quota,
             self._window_s,
-            int(left),
-            -int(-(self._quota - left) // a_second),
-            0 if fits else max(-int(-(1 - left) // a_second), 1),
+            min(int((self._window_s - full_in_s + _TOLERANCE_S) / a_request_s), self._quota),
+            ceil(full_in_s - _TOLERANCE_S),
+            0 if fits else max(ceil(over_s - _TOLERANCE_S), 1),
         )

@@ -35,7 +35,7 @@ class Paging:
         return self.limit + 1
 
 
-def _paging(
+async def _paging(
     limit: Annotated[int, Query(ge=1, le=PAGE_MAX, description="Rows of a page")] = 20,
     cursor: Annotated[
         str | None, Query(pattern="^[0-9a-f]{32}$", description="`next` of the page before")

@@ -12,6 +12,7 @@ from fastapi.responses import JSONResponse, Response
 from fastapi.routing import iter_route_contexts
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from bridge.errors import (
     AlreadySettled,
@@ -128,7 +129,7 @@ def document(request: Request, problem: Problem) -> Response:
         "status": problem.status,
         "code": problem.code,
         "detail": problem.detail,
-        "instance": request.url.path,
+        "instance": request.scope["path"],
         "correlator": request.scope.get("correlator", ""),
         "errors": list(problem.errors),
     }
@@ -153,7 +154,7 @@ def install(app: FastAPI, dialects: Mapping[str, Dialect]) -> None:
 
     def render(request: Request, problem: Problem) -> Response:
         for prefix, dialect in dialects.items():
-            if request.url.path.startswith(prefix):
+            if request.scope["path"].startswith(prefix):
                 return dialect(request, problem)
         return document(request, problem)
 
@@ -173,8 +174,14 @@ def install(app: FastAPI, dialects: Mapping[str, Dialect]) -> None:
     @app.exception_handler(HTTPException)
     async def http(request: Request, error: HTTPException) -> Response:
         status = error.status_code if error.status_code in CODES else 400
-        headers = {"Allow": _methods(app, request)} if status == 405 else error.headers
+        headers = dict(error.headers or {})
+        if status == 405:
+            headers["Allow"] = ", ".join(_methods(request))
         return render(request, Problem(status, str(error.detail), headers=headers))
+
+    @app.exception_handler(ClientDisconnect)
+    async def gone(request: Request, _: ClientDisconnect) -> Response:
+        return render(request, Problem(400, "The body ended before its end."))
 
     @app.exception_handler(Exception)
     async def accident(request: Request, error: Exception) -> Response:
@@ -200,13 +207,13 @@ def _pointer(loc: Sequence[object]) -> str:
     return "#" + "".join("/" + part.replace("~", "~0").replace("/", "~1") for part in rest)
 
 
-def _methods(app: FastAPI, request: Request) -> str:
-    """All that the path knows; the framework would name those of the first route only."""
-    known: set[str] = set()
-    for route in iter_route_contexts(app.routes):
-        if route.path_regex.match(request.url.path):
-            known |= route.methods or set()
-    return ", ".join(sorted(known))
+def _methods(request: Request) -> list[str]:
+    """What a path can be asked with. The framework names those of the first route that has it."""
+    found: set[str] = set()
+    for route in iter_route_contexts(request.app.routes):
+        if route.path_regex is not None and route.path_regex.match(request.scope["path"]):
+            found |= route.methods or set()
+    return sorted(found)
 
 
 def _route(request: Request) -> str:

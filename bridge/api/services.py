@@ -7,9 +7,14 @@ from dataclasses import dataclass, field
 
 import asyncpg
 
+from bridge.api.keyring import Keyring
 from bridge.api.limits import Limiter
+from bridge.api.slots import Slots
 from bridge.calls.book_watch import BookWatch
 from bridge.config import Settings
+from bridge.events.address import Names, Resolve
+from bridge.events.wake import Hub
+from bridge.observe.requests import Requests
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +23,8 @@ class Services:
     asking      the API's: as a partner it sees only what is theirs (see `desk`)
     agi         sessions since the start by ending, and `accepted`
     ami_state   down, up or refused; None in a worker that does not keep the switch
+    hub         wakes streams of events
+    names       looks up the names of webhooks that are being made; sending has threads of its own
     """
 
     settings: Settings
@@ -27,9 +34,16 @@ class Services:
     agi: Callable[[], Mapping[str, int]]
     ami_state: Callable[[], str | None]
     limiter: Limiter = field(init=False)  # by partner
+    hub: Hub = field(default_factory=Hub)
+    names: Resolve = field(default_factory=Names)
     strangers: Limiter = field(
         default_factory=lambda: Limiter(60)
     )  # by address: requests without a valid key
+    requests: Requests = field(default_factory=Requests)  # answered by this worker
+    receiving: Slots = field(default_factory=lambda: Slots(6, 2))  # decks that are being uploaded
+    staging: Slots = field(default_factory=lambda: Slots(1))
+    applying: Slots = field(default_factory=lambda: Slots(1))
+    keyring: Keyring = field(default_factory=Keyring)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "limiter", Limiter(self.settings.api.quota))

@@ -1,11 +1,12 @@
-"""What the dialplan asks and what it is answered: authorise, attempt-ended, call-ended."""
+"""What the dialplan asks and what it is answered: authorise, originate, attempt-ended, call-ended."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Final
+from typing import Final, cast
+from uuid import UUID
 
 import structlog
 
@@ -17,13 +18,16 @@ from bridge.calls.admit import Admissions, Admitted
 from bridge.calls.book import Book
 from bridge.calls.end import Endings
 from bridge.calls.ended import instant
+from bridge.calls.originate import Leg, LegName, Legs
 from bridge.calls.store import CallStore, SwitchCall
 from bridge.calls.token import Token, parse_token
 from bridge.config import Calls
 from bridge.errors import StoreUnavailable
 from bridge.routing.plan import Route
+from bridge.routing.store import TrunkPeer
 from bridge.telephony.cause import Refuse, RefuseReason, classify, parse_tech_cause, refuse
 from bridge.telephony.number import mask
+from bridge.telephony.writing import AS_IS
 
 ATTEMPT_ARGS: Final = 7
 UNAVAILABLE: Final = refuse(RefuseReason.unavailable)
@@ -32,7 +36,7 @@ log = structlog.get_logger("agi")
 
 
 class AgiRoutes:
-    """The three routes. Each asks its room and puts the answer into the words of the dialplan."""
+    """The four routes. Each asks its room and puts the answer into the words of the dialplan."""
 
     def __init__(
         self,
@@ -44,11 +48,13 @@ class AgiRoutes:
     ) -> None:
         self._admissions, self._endings, self._store = admissions, endings, store
         self._rules, self._book = rules, book
+        self._legs = Legs(admissions, store)
 
     def handlers(self) -> Mapping[str, Handler]:
         """By the path of the AGI URL."""
         return {
             "authorise": self.authorise,
+            "originate": self.originate,
             "attempt-ended": self.attempt_ended,
             "call-ended": self.call_ended,
         }
@@ -70,6 +76,28 @@ class AgiRoutes:
         except StoreUnavailable as error:
             seen.error("call refused", reason="unavailable", error=str(error))
             return stop(UNAVAILABLE.cause).text()
+        return self._answer(verdict, seen)
+
+    async def originate(self, request: Request) -> str | None:
+        """May this leg of a call by order be made? Arguments: the origination, a or b."""
+        origination_id, name = _leg_of(request.args)
+        seen = log.bind(origination=str(origination_id), leg=name)
+        if origination_id is None:
+            log.error("a leg of nothing; is extensions.conf of this version?")
+            return stop(UNAVAILABLE.cause).text()
+        env = request.env
+        leg = Leg(origination_id, name, env["agi_channel"], env["agi_uniqueid"])
+        try:
+            verdict = await self._legs.begin(leg, self._book(), datetime.now(UTC))
+        except StoreUnavailable as error:
+            seen.error("leg not begun", error=str(error))
+            return stop(UNAVAILABLE.cause).text()
+        if verdict is None:
+            seen.warning("leg not begun: it was before, or its time is over")
+            return stop(UNAVAILABLE.cause).text()
+        return self._answer(verdict, seen)
+
+    def _answer(self, verdict: Refuse | Admitted, seen: structlog.stdlib.BoundLogger) -> str:
         if isinstance(verdict, Refuse):
             seen.info("call refused", reason=verdict.reason.value, detail=verdict.detail)
             return stop(verdict.cause).text()
@@ -95,6 +123,9 @@ class AgiRoutes:
         while said == "full":
             next_no += 1
             next_route = frozen.route(next_no) if outcome.retry else None
+            peer = self._peer(next_route)
+            if next_route and peer and (peer.trunk.draining or not peer.trunk.enabled):
+                continue
             try:
                 said = await self._store.attempt_ended(
                     token.call_id,
@@ -106,7 +137,8 @@ class AgiRoutes:
                     pdd_ms=parse_pdd(ring, progress),
                     next_no=next_no,
                     next_route=next_route,
-                    next_cap=self._capacity(next_route),
+                    next_cap=peer.trunk.capacity if peer else None,
+                    next_cps=peer.trunk.cps if peer else None,
                     lease_s=self._lease_s(next_route, _milliseconds(limit_s)),
                 )
             except StoreUnavailable as error:
@@ -123,14 +155,13 @@ class AgiRoutes:
         )
         if next_route is None or said == "gone":
             return stop(outcome.cause, text).text()
-        return dial(
-            next_route.name,
+        return self._dial(
+            next_route,
             frozen.b_number,
-            ring_s=next_route.ring_s,
             limit_ms=_milliseconds(limit_s),
             cause=outcome.cause,
             call=str(replace(token, attempt_no=next_no)),
-            cli=request.env["agi_callerid"],
+            cli=frozen.a_number or request.env["agi_callerid"],
         ).text()
 
     async def call_ended(self, request: Request) -> None:
@@ -154,26 +185,50 @@ class AgiRoutes:
 
     def _first(self, admitted: Admitted) -> Verdict:
         route = admitted.frozen.routes[0]
-        return dial(
-            route.name,
+        return self._dial(
+            route,
             admitted.frozen.b_number,
-            ring_s=route.ring_s,
             limit_ms=self._cut_ms(admitted.limit_ms),
             cause=UNAVAILABLE.cause,
             call=str(Token(admitted.frozen.call_id, 1)),
             cli=admitted.cli,
         )
 
+    def _dial(
+        self, route: Route, b_number: str, *, limit_ms: int, cause: int, call: str, cli: str
+    ) -> Verdict:
+        """Numbers as this trunk's carrier wants them, today: only the price was frozen."""
+        peer, home = self._peer(route), self._rules.home_region
+        writing = peer.writing if peer else AS_IS
+        return dial(
+            route.name,
+            writing.b_number(b_number, home),
+            ring_s=route.ring_s,
+            limit_ms=limit_ms,
+            cause=cause,
+            call=call,
+            cli=writing.a_number(cli, home),
+        )
+
     def _cut_ms(self, limit_ms: int) -> int:
         """When the switch must cut a call whose money lasts so long: a little before, never after."""
         return max(limit_ms - self._rules.cut_margin_ms, 1)
 
-    def _capacity(self, route: Route | None) -> int | None:
-        peer = self._book().peers.get(route.trunk_id) if route else None
-        return peer.trunk.capacity if peer else None
+    def _peer(self, route: Route | None) -> TrunkPeer | None:
+        return self._book().peers.get(route.trunk_id) if route else None
 
     def _lease_s(self, route: Route | None, limit_ms: int) -> int:
         return (route.ring_s if route else 0) + limit_ms // 1000 + self._rules.lease_grace_s
+
+
+def _leg_of(args: tuple[str, ...]) -> tuple[UUID | None, LegName]:
+    """Anything but what our own dialplan writes is a leg of nothing."""
+    if len(args) != 2 or len(args[0]) != 32 or args[1] not in ("a", "b"):
+        return None, "a"
+    try:
+        return UUID(hex=args[0]), cast(LegName, args[1])
+    except ValueError:
+        return None, "a"
 
 
 def _milliseconds(seconds: str) -> int:

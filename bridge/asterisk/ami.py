@@ -111,13 +111,19 @@ class _Link(asyncio.Protocol):
         late = f"no {what} within {deadline_s:g} s"
         raise SwitchUnavailable(self.lost.result() if self.lost.done() else late)
 
-    async def ask(self, name: str, fields: Mapping[str, str | int], deadline_s: float) -> AmiReply:
+    async def ask(
+        self, name: str, fields: Mapping[str, str | int], deadline_s: float, *, first_only: bool = False
+    ) -> AmiReply:
         if self.lost.done():
             raise SwitchUnavailable(self.lost.result())
         action_id = uuid.uuid4().hex  # so that no channel variable can forge an answer
         action = Action({"Action": name, "ActionID": action_id, **fields})
         try:
-            answer = await self.wait(self._parser.send(action, as_list=None), deadline_s, f"answer to {name}")
+            answer = await self.wait(
+                self._parser.send(action, as_list=False if first_only else None),
+                deadline_s,
+                f"answer to {name}",
+            )
         finally:
             self._parser.responses.pop(action_id, None)
         messages = answer if isinstance(answer, list) else [answer]
@@ -186,6 +192,17 @@ class Ami:
         if self._link is None:
             raise self._unavailable()
         return await self._link.ask(name, fields, self._settings.action_s if timeout_s is None else timeout_s)
+
+    async def originate(self, **fields: str | int) -> None:
+        """Begin a call, once, and do not wait for how it goes: that is told to the class `call` only.
+
+        raises  as `action`; AmiRefused: nothing was begun
+        """
+        wanted = {"Async": "true", **fields}
+        ami_events.check_action("Originate", wanted)
+        if self._link is None:
+            raise self._unavailable()
+        await self._link.ask("Originate", wanted, self._settings.action_s, first_only=True)
 
     async def channels(self) -> list[LiveChannel]:
         """Every channel of the switch, complete or RemoteProtocolError."""

@@ -29,12 +29,18 @@ LIMIT_S: Final = "BRIDGE_LIMIT_S"
 CAUSE: Final = "BRIDGE_CAUSE"  # HANGUPCAUSE of the attempt that failed
 SIP: Final = "BRIDGE_SIP"  # its "SIP 503 Service Unavailable"
 
-GLOBALS: Final = ("AGI", "JOURNAL", "EMERGENCY_TRUNK", "FAILSAFE", "FAILSAFE_MAX")
+LEG: Final = "BRIDGE_LEG"  # "-click" in a leg made by order: which `answered` it takes
+
+GLOBALS: Final = ("AGI", "JOURNAL", "EMERGENCY_TRUNK", "FAILSAFE", "FAILSAFE_MAX", "CALL_ENDED")
 
 # Hangup handlers of the caller's channel, by switch.call_ended.
 HANGUP_HANDLERS: Final = {"journal": "call-ended", "agi": "call-ended-agi"}
 
-ROUTES: Final = ("authorise", "attempt-ended", "call-ended")
+ROUTES: Final = ("authorise", "originate", "attempt-ended", "call-ended")
+
+# The contexts of calls made by order: a leg's second half, and what A's first half does once A has answered.
+CLICK: Final = "click"
+JOINED: Final = "click-joined"
 
 _SAFE: Final = re.compile(r"[A-Za-z0-9+@/._:-]*", re.ASCII)
 

@@ -9,16 +9,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from bridge.asterisk.channel_vars import GLOBALS, HANGUP_HANDLERS
+from bridge.asterisk.channel_vars import CLICK, GLOBALS, HANGUP_HANDLERS
 from bridge.config import Settings
 from bridge.errors import ConfigError
 from bridge.resources import ASTERISK_CONF
-from bridge.routing.store import App, TrunkPeer
+from bridge.routing.store import App, Peer
 
 FOLDER: Final = "callbridge"  # below the switch's configuration; nothing outside it is ever written
 JOURNAL: Final = "journal"
 CDR_FILE: Final = "callbridge.csv"
 SECRET_CHARS_MIN: Final = 16
+QUALIFY_TIMEOUT_S: Final = 2  # without an answer to OPTIONS for so long a trunk is down
 # The modules an operator must reload for a generated file to count.
 RELOADS: Final = ("pbx_config", "res_pjsip")
 
@@ -37,6 +38,14 @@ _INDICATIONS: Final = (
     "dial = 425\nbusy = 425/480,0/480\nring = 425/1000,0/4000\ncongestion = 425/240,0/240\n"
 )
 
+PJSIP_CONF: Final = "pjsip.conf"
+_SECTION: Final = re.compile(r"\[[a-z][a-z0-9_]{0,30}\](\((trunk|trunk-aor|app|app-auth)\))?", re.ASCII)
+# fmt: off
+_KEYS: Final = frozenset({
+    "type", "protocol", "bind", "aors", "transport", "disallow", "allow", "outbound_auth", "contact", "match",
+    "endpoint", "qualify_frequency", "qualify_timeout", "auth_type", "username", "password", "set_var", "auth",
+})
+# fmt: on
 _VALUE: Final = re.compile(r"[!-:<-~ ]+", re.ASCII)  # printable; a semicolon would begin a comment
 _HEAD: Final = "; Written by `callbridge conf render`. Changes here are lost.\n"
 
@@ -49,7 +58,7 @@ class Problem:
     fix: str
 
 
-def render(settings: Settings, trunks: Iterable[TrunkPeer], apps: Iterable[App]) -> dict[str, str]:
+def render(settings: Settings, trunks: Iterable[Peer], apps: Iterable[App]) -> dict[str, str]:
     """The generated files by name.
 
     raises   ConfigError: a value cannot stand in a configuration file
@@ -57,9 +66,49 @@ def render(settings: Settings, trunks: Iterable[TrunkPeer], apps: Iterable[App])
     files = {
         "globals.conf": _globals(settings),
         "manager.conf": _manager(settings),
-        "pjsip.conf": _pjsip(settings, trunks, apps),
     }
-    return {name: _HEAD + text for name, text in files.items()}
+    told = {name: _HEAD + text for name, text in files.items()}
+    return told | {PJSIP_CONF: render_pjsip(settings, trunks, apps)}
+
+
+def render_pjsip(settings: Settings, trunks: Iterable[Peer], apps: Iterable[App]) -> str:
+    """The one of them that depends on the database.
+
+    raises   ConfigError: a value cannot stand in a configuration file, or the file would not mean what it should
+    """
+    text = _HEAD + _pjsip(settings, trunks, apps)
+    lint(text)
+    return text
+
+
+def lint(text: str) -> None:
+    """A second look at a generated pjsip.conf: nothing in it but known sections with known keys, each section once.
+
+    raises   ConfigError naming the line
+    """
+    seen: set[str] = set()
+    for number, line in enumerate(text.splitlines(), 1):
+        section = _SECTION.fullmatch(line)
+        if section and line.endswith(")"):  # a plain [name] stands once for each type
+            if line in seen:
+                raise ConfigError(f"{PJSIP_CONF} line {number}", f"{line} is there twice", "Rename one.")
+            seen.add(line)
+        key, equals, _ = line.partition(" = ")
+        if line and not section and not line.startswith("; ") and not (equals and key in _KEYS):
+            raise ConfigError(f"{PJSIP_CONF} line {number}", "is no setting of a trunk or app", "Tell us.")
+    endpoints = [line.partition("]")[0] for line in seen if line.endswith(("(trunk)", "(app)"))]
+    if len(endpoints) != len(set(endpoints)):
+        raise ConfigError(PJSIP_CONF, "a trunk and an app have the same name", "Rename one.")
+
+
+def replace_pjsip(conf_dir: Path, text: str) -> str | None:
+    """Put another generated pjsip.conf in the place of the one that is there.
+
+    returns  the one before; None: it is the same
+    raises   OSError: it cannot be read or written, or was never rendered
+    """
+    before = (conf_dir / FOLDER / PJSIP_CONF).read_text()
+    return before if write(conf_dir, {PJSIP_CONF: text}) else None
 
 
 def write(conf_dir: Path, files: Mapping[str, str]) -> list[str]:
@@ -121,6 +170,7 @@ def _includes() -> list[tuple[str, str]]:
     return [
         ("extensions.conf", f'#include "{FOLDER}/globals.conf"'),
         ("extensions.conf", "[call-ended]"),
+        ("extensions.conf", f"[{CLICK}]"),
         ("pjsip.conf", f'#include "{FOLDER}/pjsip.conf"'),
         ("pjsip.conf", "[trunk](!)"),
         ("manager.conf", f'#include "{FOLDER}/manager.conf"'),
@@ -147,6 +197,7 @@ def _globals(settings: Settings) -> str:
         settings.switch.emergency_trunk or "none",
         f"{failsafe.program},{failsafe.snapshot},{failsafe.key_file}",
         failsafe.concurrent_max,
+        HANGUP_HANDLERS[settings.switch.call_ended],
     )
     lines = [f"{name} = {_value(name, value)}" for name, value in zip(GLOBALS, values, strict=True)]
     return "\n".join(["[globals]", *lines, ""])
@@ -166,13 +217,14 @@ def _manager(settings: Settings) -> str:
     )
 
 
-def _pjsip(settings: Settings, trunks: Iterable[TrunkPeer], apps: Iterable[App]) -> str:
+def _pjsip(settings: Settings, trunks: Iterable[Peer], apps: Iterable[App]) -> str:
     sip_host = _value("switch.sip_host", settings.switch.sip_host)
-    parts = [f"[udp]\ntype = transport\nprotocol = udp\nbind = {sip_host}:{settings.switch.sip_port}\n"]
-    for peer in trunks:
-        name = _value("trunk.name", peer.trunk.name)
-        contact = _value(f"trunk {name} host", f"sip:{peer.host}:{peer.port}")
-        parts.append(f"[{name}](trunk)\naors = {name}\n\n[{name}](trunk-aor)\ncontact = {contact}\n")
+    bind = f"bind = {sip_host}:{settings.switch.sip_port}\n"
+    parts = [f"[udp]\ntype = transport\nprotocol = udp\n{bind}"]
+    present = [peer for peer in trunks if peer.enabled or peer.name == settings.switch.emergency_trunk]
+    if any(peer.transport == "tcp" for peer in present):
+        parts.append(f"[tcp]\ntype = transport\nprotocol = tcp\n{bind}")
+    parts += map(_trunk, present)
     # Set on the channel before its first priority. A name may hold line feeds, and an AGI header is made of lines.
     handler = HANGUP_HANDLERS[settings.switch.call_ended]
     variables = f"set_var = CHANNEL(hangup_handler_push)={handler},s,1\nset_var = CALLERID(name)=\n"
@@ -189,3 +241,40 @@ def _pjsip(settings: Settings, trunks: Iterable[TrunkPeer], apps: Iterable[App])
         match = _value(f"app {name} sip_host", app.sip_host)
         parts.append(f"[{name}]\ntype = identify\nendpoint = {name}\nmatch = {match}\n")
     return "\n".join(parts)
+
+
+def contact(peer: Peer) -> str:
+    """Where the trunk's calls go, as a SIP URI."""
+    return f"sip:{peer.host}:{peer.port}" + (
+        f";transport={peer.transport}" if peer.transport != "udp" else ""
+    )
+
+
+def _trunk(peer: Peer) -> str:
+    """The sections of one carrier. The only semicolon is ours, and escaped."""
+    name = _value("trunk.name", peer.name)
+    _value(f"trunk {name} host", f"{peer.host}:{peer.port}")
+    codecs = ",".join(_value(f"trunk {name} codecs", codec) for codec in peer.codecs)
+    transport = _value(f"trunk {name} transport", peer.transport)
+    auth = f"outbound_auth = {name}\n" if peer.auth_username else ""
+    asked = (
+        f"qualify_frequency = {peer.qualify_s}\nqualify_timeout = {QUALIFY_TIMEOUT_S}\n"
+        if peer.qualify_s
+        else ""
+    )
+    lines = [
+        f"[{name}](trunk)\naors = {name}\ntransport = {transport}\ndisallow = all\nallow = {codecs}\n{auth}",
+        f"[{name}](trunk-aor)\ncontact = {contact(peer).replace(';', chr(92) + ';')}\n{asked}",
+    ]
+    if peer.auth_username:
+        username = _value(f"trunk {name} auth_username", peer.auth_username)
+        secret = _value(f"trunk {name} auth_secret", peer.auth_secret)
+        lines.append(
+            f"[{name}]\ntype = auth\nauth_type = userpass\nusername = {username}\npassword = {secret}\n"
+        )
+    if peer.allowed_ips:
+        matches = "".join(
+            f"match = {_value(f'trunk {name} allowed_ips', each)}\n" for each in peer.allowed_ips
+        )
+        lines.append(f"[{name}]\ntype = identify\nendpoint = {name}\n{matches}")
+    return "\n".join(lines)

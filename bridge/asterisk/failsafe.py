@@ -121,14 +121,15 @@ def decide(snapshot: Snapshot, app: str, caller: str, dialled: str, call_id: UUI
     trunk = snapshot.trunk(plan_id, number)
     if trunk is None:
         return refuse(RefuseReason.no_route)
+    writing = snapshot.written(trunk)
     return dial(
         trunk,
-        number.e164,
+        writing.b_number(number.e164, snapshot.home),
         ring_s=snapshot.ring_s[trunk],
         limit_ms=snapshot.limit_s * 1000,
         cause=UNAVAILABLE.cause,
         call=str(Token(call_id, 1, Orphan(UUID(subscriber_id), presented.e164, number.e164, trunk))),
-        cli=presented.e164,
+        cli=writing.a_number(presented.e164, snapshot.home),
     )
 
 

@@ -19,10 +19,13 @@ import structlog
 
 from bridge import queries
 from bridge.asterisk.ami import Ami
+from bridge.asterisk.applying import Applying
 from bridge.asterisk.conf import CDR_FILE, JOURNAL
+from bridge.asterisk.orders_run import NOTICE, OrderRun
 from bridge.asterisk.reading import BATCH_LINES_MAX, Journal, Witness
 from bridge.asterisk.resync import Resync
 from bridge.calls.book import Book
+from bridge.calls.book_watch import CHANNEL
 from bridge.calls.end import Endings
 from bridge.calls.extend import Extended, Extensions
 from bridge.calls.snapshot import SnapshotWriter
@@ -39,8 +42,10 @@ EXTEND_S: Final = 0.25
 HEARTBEAT_S: Final = 1.0
 RESYNC_S: Final = 5.0
 RENEW_S: Final = 1.0
+LOOK_S: Final = 1.0
 HOUSEKEEPING_S: Final = 3600.0
 OWN_S: Final = 1.0
+FORGET_ROWS: Final = 5_000  # of a statement: its locks are short
 
 log = structlog.get_logger("keeper")
 
@@ -66,6 +71,8 @@ class Keeper:
         self._resync = Resync(store, endings, book, settings.calls)
         self._snapshot, self._book = SnapshotWriter(settings), book
         self._make_ami = make_ami
+        self._applying = Applying(settings, pool)
+        self._orders = OrderRun(pool, store.switch_id, settings.calls.order_s, lambda: self._ami)
         self._ami: Ami | None = None
         self._beat_at: datetime | None = None
         self._cuts: dict[UUID, Extended] = {}  # extended, but the switch has not been told yet
@@ -101,8 +108,10 @@ class Keeper:
             if await queries.switch.try_own.value(conn, name=name):
                 break
             await asyncio.sleep(OWN_S)  # the database has no way to wait for it that ends with our patience
+        await conn.add_listener(NOTICE, self._orders.notice)
         lost = asyncio.Event()
         conn.add_termination_listener(lambda _: lost.set())
+        await conn.add_listener(CHANNEL, lambda *notice: self._applying.heard(notice[-1]))
         log.info("switch owned", switch=name, pid=os.getpid())
         work = asyncio.create_task(self._keep())
         waiting = asyncio.create_task(lost.wait())
@@ -127,12 +136,15 @@ class Keeper:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._ami.run())
                 tasks.create_task(self._read_journal())
+                tasks.create_task(self._orders.run())
                 tasks.create_task(self._every(WITNESS_S, self._hear_witness))
                 tasks.create_task(self._every(EXTEND_S, self._extend))
                 tasks.create_task(self._every(HEARTBEAT_S, self._heartbeat))
                 tasks.create_task(self._every(RESYNC_S, self._compare))
                 tasks.create_task(self._every(self._settings.failsafe.refresh_s, self._write_snapshot))
                 tasks.create_task(self._every(RENEW_S, self._renew))
+                tasks.create_task(self._applying.run(self._ami))
+                tasks.create_task(self._every(LOOK_S, self._look))
                 tasks.create_task(self._every(HOUSEKEEPING_S, self._housekeeping))
         finally:
             self._journal.close()
@@ -226,6 +238,11 @@ class Keeper:
             self._resync.alive_until = self._beat_at
             await self._resync.expire()
 
+    async def _look(self) -> None:
+        """Trunks that are asked whether they live: what they said."""
+        assert self._ami is not None
+        await self._applying.look(self._ami)
+
     async def _write_snapshot(self) -> None:
         """What the failsafe may decide on when no bridge answers."""
         snapshot = await self._snapshot.collect(self._pool, self._book(), time())
@@ -250,3 +267,6 @@ class Keeper:
     async def _housekeeping(self) -> None:
         if made := await self._store.ensure_partitions():
             log.info("partitions made", count=made)
+        async with connection(self._pool) as conn:
+            while await queries.access.forget_answers.value(conn, rows=FORGET_ROWS) == FORGET_ROWS:
+                pass

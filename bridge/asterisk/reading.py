@@ -105,15 +105,17 @@ class Journal(_Reader):
             log.error("journal lines not understood", lines=bad)
         ended = {line.token.call_id: line for line in parsed if isinstance(line, EndedLine)}
         answered = {
-            line.token.call_id: (line.token.call_id, instant(line.answered_us), line.pdd_ms)
+            line.token.call_id: line
             for line in parsed
             if isinstance(line, AnsweredLine) and line.token.call_id not in ended
         }
         if answered:
             rules = self._rules
-            await self._store.answered(
-                conn, answered.values(), lead_s=rules.slice_lead_s, grace_s=rules.lease_grace_s
-            )
+            rows = [(call_id, instant(line.answered_us), line.pdd_ms) for call_id, line in answered.items()]
+            await self._store.answered(conn, rows, lead_s=rules.slice_lead_s, grace_s=rules.lease_grace_s)
+            elsewhere = {call_id: line.channel for call_id, line in answered.items() if line.channel}
+            if elsewhere:
+                await self._store.cut_elsewhere(conn, elsewhere)
         for line in ended.values():
             if line.token.orphan is not None:
                 started_at = instant(line.record.answered_us or line.record.ended_us)

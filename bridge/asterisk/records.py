@@ -1,6 +1,7 @@
 """The lines a switch writes down: the journal of the dialplan and the CDR file. Pure; a bad line is None, not an error.
 
 Journal   answered|<token>|<epoch>|<ring ms>|<progress ms>
+          answered|<token>|<epoch>|||<channel>, of a leg made by order
           ended|<token>|<answer>|<end>|<now>|<DIALSTATUS>|<cause>|<hang-up source>|<channel>
                |<ring ms>|<progress ms>|<dialled ms>|<talk ms>
 CDR       "<token>","<uniqueid>","<start>","<answer>","<end>","<disposition>","<channel>","<dst channel>"
@@ -27,9 +28,12 @@ _EMERGENCY: Final = re.compile(r"emergency\|(?P<number>[0-9]{3})\|(?P<caller>[0-
 
 @dataclass(frozen=True, slots=True)
 class AnsweredLine:
+    """channel: the callee's, where the cut of the call is set on it and not on the caller's."""
+
     token: Token
     answered_us: int
     pdd_ms: int | None
+    channel: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +67,10 @@ def parse_journal(line: str) -> AnsweredLine | EndedLine | None:
     if token is None:
         return None
     match fields:
-        case ["answered", _, at, ring, progress]:
+        case ["answered", _, at, ring, progress, *channel] if len(channel) < 2:
             answered_us = _micros(at)
-            return AnsweredLine(token, answered_us, parse_pdd(ring, progress)) if answered_us else None
+            pdd_ms = parse_pdd(ring, progress)
+            return AnsweredLine(token, answered_us, pdd_ms, *channel) if answered_us else None
         case ["ended", *rest]:
             record = parse_end(token, rest, "journal")
             return EndedLine(token, record) if record else None

@@ -6,7 +6,7 @@ decided: two round trips to the database, the second being the one atomic statem
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
@@ -53,11 +53,13 @@ def decide(
     rules: Calls,
     at: datetime,
     origins: Sequence[str] = (),
+    paced: Collection[str] = (),
 ) -> Refuse | Admission:
-    """In this order: number, account state, rollout, barred ranges, concurrency, balance, route plan.
+    """In this order: number, account state, rollout, barred ranges, concurrency, balance and spend cap, route plan.
 
     live     calls now on each trunk that has a capacity, by trunk_id
     origins  the origin sets of the caller's number as received, the most specific first
+    paced    trunks, by trunk_id, that take no more calls this second
     """
     if isinstance(number, Refuse) and number.reason is RefuseReason.invalid_number:
         return number
@@ -81,11 +83,11 @@ def decide(
     if rate.blocked:
         return refuse(RefuseReason.barred_destination, f"prefix {rate.prefix}")
     reserved = reserve(
-        sell, caller.allowances, number.digits, caller.available_micro, cap_ms=rules.slice_s * 1000, at=at
+        sell, caller.allowances, number.digits, caller.budget_micro, cap_ms=rules.slice_s * 1000, at=at
     )
     # Without units or money a call may not begin, though its first seconds were free.
     if reserved.limit_ms <= (0 if reserved.burns else rate.grace_s * 1000):
-        return refuse(RefuseReason.no_credit)
+        return refuse(RefuseReason.spend_cap if caller.capped else RefuseReason.no_credit)
     routes = book.router.plan(
         number,
         sell,
@@ -95,6 +97,7 @@ def decide(
         origins=origins,
         at=at,
         zero_rated=bool(sell.zero_rated),
+        paced=paced,
     )
     if not routes.routes:
         return refuse(
@@ -125,8 +128,11 @@ class Admissions:
                 caller = await session.caller(asked.app, presented.e164, on_net, at)
             origins = book.origins.of(presented.digits) if isinstance(presented, Number) else ()
             live = await session.trunks_live() if book.capped else {}
-            for _ in range(RACES_MAX):
-                verdict = decide(caller, number, book, live, rules, at, origins)
+            paced: set[str] = set()
+            races = 0
+            while races < RACES_MAX:
+                races += 1
+                verdict = decide(caller, number, book, live, rules, at, origins, paced)
                 if isinstance(verdict, Refuse):
                     await session.refuse(asked, caller, b_number, verdict)
                     return verdict
@@ -140,6 +146,7 @@ class Admissions:
                     verdict.sell,
                     verdict.routes,
                     trunk_cap=trunk.capacity,
+                    trunk_cps=trunk.cps,
                     reserved=verdict.reserved,
                     lease_s=self._lease_s(verdict),
                     at=at,
@@ -153,17 +160,56 @@ class Admissions:
                             verdict.b_number.e164,
                             asked.sip_call_id,
                             bool(verdict.reserved.burns),
+                            presented.e164,
                         )
                         return Admitted(frozen, verdict.reserved.limit_ms, presented.e164)
                     case "no_credit":
                         caller = replace(caller, available_micro=written.available_micro)
+                    case "spend_cap":
+                        caller = replace(caller, spend_left_micro=written.available_micro)
                     case "too_many_calls":
                         caller = replace(caller, live=caller.call_cap or 0)
                     case "units_gone":
                         caller = await session.caller(asked.app, presented.e164, on_net, at)
                     case "trunk_full":
                         live = {**live, trunk.trunk_id: trunk.capacity or 0}
+                    case "trunk_paced":
+                        paced.add(trunk.trunk_id)
+                        races -= 1  # each trunk says so once, and then there are fewer
             raise StoreUnavailable(f"other calls of the account came first {RACES_MAX} times")
+
+    async def foresee(self, first: SwitchCall, second: SwitchCall, book: Book, at: datetime) -> Refuse | None:
+        """Would a second call of the same caller be refused while the first lasts? That refusal is written, too.
+
+        returns  None: it would not; or the first would be, which its own admission will tell
+        """
+        rules = self._rules
+        presented = parse_caller(first.caller, home=rules.home_region)
+        if not isinstance(presented, Number):
+            return None
+        origins = book.origins.of(presented.digits)
+        async with self._store.session() as session:
+            live = await session.trunks_live() if book.capped else {}
+            busy: Admission | None = None
+            for asked in (first, second):
+                number = parse_dialled(asked.dialled, home=rules.home_region)
+                b_number = number.e164 if isinstance(number, Number) else None
+                caller = await session.caller(
+                    asked.app, presented.e164, b_number if book.on_net else None, at
+                )
+                if caller is not None and busy is not None:
+                    left_micro = caller.available_micro - busy.reserved.hold_micro
+                    caller = replace(caller, available_micro=left_micro, live=caller.live + 1)
+                    taken = str(busy.routes.routes[0].trunk_id)
+                    live = {**live, taken: live.get(taken, 0) + 1}
+                verdict = decide(caller, number, book, live, rules, at, origins)
+                if isinstance(verdict, Refuse):
+                    if busy is None:
+                        return None
+                    await session.refuse(asked, caller, b_number, verdict)
+                    return verdict
+                busy = verdict
+        return None
 
     def _lease_s(self, admission: Admission) -> int:
         """Ringing on every route, then the whole hold, then some grace: later than any such call can end."""

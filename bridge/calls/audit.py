@@ -26,6 +26,7 @@ _ASKED: Final[Mapping[str, Query]] = {
     "transfers_sum_to_zero": queries.ledger.audit_unbalanced,
     "balances_equal_their_entries": queries.ledger.audit_balances,
     "held_amounts_equal_open_holds": queries.ledger.audit_holds,
+    "spending_is_counted_as_booked": queries.ledger.audit_spending,
     "prepaid_accounts_are_not_overdrawn": queries.ledger.audit_overdrawn,
     "answered_calls_and_no_others_are_charged": queries.ledger.audit_uncharged,
     "charges_are_booked": queries.ledger.audit_booking,

@@ -11,11 +11,19 @@ from bridge.database import Connection
 from bridge.ledger.store import load_fx, system_account
 from bridge.rating.origin import Origins
 from bridge.rating.plan import Plan
-from bridge.rating.store import NO_DECKS, Decks, load_decks, load_origin_sets, load_plans
+from bridge.rating.store import (
+    NO_DECKS,
+    Decks,
+    load_decks,
+    load_decks_for,
+    load_origin_sets,
+    load_plans,
+)
 from bridge.routing.plan import Exchange
 from bridge.routing.router import Router
 from bridge.routing.store import TrunkPeer, load_trunks
 from bridge.routing.trunk import Trunk
+from bridge.telephony.number import Number
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,3 +94,17 @@ async def load_book(conn: Connection, at: datetime, known: Book | None = None) -
         decks=decks,
         before=known,
     )
+
+
+async def load_book_for(conn: Connection, at: datetime, number: Number | None) -> Book:
+    """What a call to one number needs of the book as it stands at `at`: some milliseconds, however big the decks are.
+
+    It says what such a call would be sold and bought for, and is good for nothing else.
+    """
+    async with conn.transaction(isolation="repeatable_read"):
+        decks = await load_decks_for(conn, at, number.digits if number else "")
+        plans = await load_plans(conn, decks)
+        peers = {peer.trunk.trunk_id: peer for peer in await load_trunks(conn, decks)}
+        origins = await asyncio.to_thread(Origins, await load_origin_sets(conn))
+        fx = await load_fx(conn, at.date())
+    return Book(plans, peers, {}, {}, None, origins, fx, decks)

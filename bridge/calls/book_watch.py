@@ -29,6 +29,7 @@ class BookWatch:
         self._book: Book | None = None
         self._changed = asyncio.Event()
         self.versions = 0  # books loaded since the start
+        self.loaded_at: datetime | None = None  # the one in use
 
     def current(self) -> Book:
         if self._book is None:
@@ -41,6 +42,7 @@ class BookWatch:
         async with connection(self._pool) as conn:
             book = self._book = await load_book(conn, datetime.now(UTC), before)
         self.versions += 1
+        self.loaded_at = datetime.now(UTC)
         log.info("book loaded", trunks=len(book.trunks), plans=len(book.plans))
         if before is not None and before.router is not book.router:
             for _ in before.router.forget():

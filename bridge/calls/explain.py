@@ -25,32 +25,53 @@ async def explain(conn: Connection, call_id: UUID) -> dict[str, Any]:
     raises   NotFound
     """
     whole = await story(conn, call_id)
+    return whole | await reasons(conn, call_id)
+
+
+async def reasons(conn: Connection, call_id: UUID, *, ours: bool = True) -> dict[str, Any]:
+    """The way to a price alone.
+
+    ours     False: as a partner may see it, and on its connection: the sell side only
+    raises   NotFound
+    """
     row = await queries.explain.explained.one(conn, call_id=call_id)
     if row is None:
         raise NotFound(f"there is no call {call_id}")
     if row["sell"] is None:
-        return whole | {"sell": None, "units": [], "buy": [], "rerated": [], "margin": None}
+        return {"sell": None, "units": [], "rerated": []} | ({"buy": [], "margin": None} if ours else {})
     sell = Tariff.from_json(json.loads(row["sell"]))
     origins = Origins(await load_origin_sets(conn)).of(row["a_number"].removeprefix("+"))
-    units = await queries.explain.units.all(conn, call_id=call_id)
     sold = _sold(sell, row)
+    if not ours:
+        found = await queries.cdrs.candidates_own.all(conn, call_id=call_id)
+        return {
+            "number": _number(row, origins),
+            "sell": _priced(sell, row, origins, sold, found),
+            "units": _units(await queries.cdrs.bundles_own.all(conn, call_id=call_id)),
+            "rerated": [
+                _revision(one) for one in await queries.cdrs.revisions_own.all(conn, call_id=call_id)
+            ],
+        }
     attempts = await queries.explain.attempts.all(conn, call_id=call_id)
-    return whole | {
+    return {
         "number": _number(row, origins),
         "sell": await _side(conn, sell, row, origins, sold),
-        "units": [
-            {
-                "bundle": one["name"],
-                "unit_s": one["per"],
-                "held": one["held_units"],
-                "burnt": one["used_units"],
-            }
-            for one in units
-        ],
+        "units": _units(await queries.explain.units.all(conn, call_id=call_id)),
         "buy": [await _bought(conn, one, row, origins) for one in attempts],
-        "rerated": [_revision(one) for one in await queries.explain.revisions.all(conn, call_id=call_id)],
+        "rerated": [
+            _revision(one)
+            | {"cost": format_micro(one["cost_micro"]), "author": one["author"], "reason": one["reason"]}
+            for one in await queries.explain.revisions.all(conn, call_id=call_id)
+        ],
         "margin": _margin(row, attempts, sold.tax_micro if sold else 0),
     }
+
+
+def _units(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    return [
+        {"bundle": one["name"], "unit_s": one["per"], "held": one["held_units"], "burnt": one["used_units"]}
+        for one in rows
+    ]
 
 
 def _sold(sell: Tariff, row: Mapping[str, Any]) -> Charge | None:
@@ -71,11 +92,23 @@ def _number(row: Mapping[str, Any], origins: Sequence[str]) -> dict[str, Any]:
 async def _side(
     conn: Connection, tariff: Tariff, row: Mapping[str, Any], origins: Sequence[str], priced: Charge | None
 ) -> dict[str, Any]:
-    """One side of the price: the deck, the prefix that counted and why no other did, and the arithmetic."""
+    """One side of the price, with the name of its deck."""
     rate = tariff.rate
     deck = await queries.explain.deck.one(conn, deck_id=rate.deck_id)
     digits = row["b_number"].removeprefix("+")
     found = await queries.explain.candidates.all(conn, deck_id=rate.deck_id, prefixes=prefixes_of(digits))
+    return {"deck": deck["name"] if deck else None} | _priced(tariff, row, origins, priced, found)
+
+
+def _priced(
+    tariff: Tariff,
+    row: Mapping[str, Any],
+    origins: Sequence[str],
+    priced: Charge | None,
+    found: Sequence[Mapping[str, Any]],
+) -> dict[str, Any]:
+    """The prefix that counted and why no other did, and the arithmetic."""
+    rate = tariff.rate
     candidates = [
         Candidate(
             one["prefix"],
@@ -88,7 +121,6 @@ async def _side(
         for one in found
     ]
     return {
-        "deck": deck["name"] if deck else None,
         "version": tariff.version,
         "prefix": rate.prefix,
         "destination": rate.destination,
@@ -125,11 +157,8 @@ def _revision(row: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "revision": row["revision"],
         "charge": format_micro(row["amount_micro"] - row["written_off_micro"]),
-        "cost": format_micro(row["cost_micro"]),
         "rate": format_micro(rate.rate_micro),
         "billed_s": row["billed_s"],
-        "author": row["author"],
-        "reason": row["reason"],
         "at": row["created_at"].isoformat(),
     }
 

@@ -22,6 +22,7 @@ class Frozen:
     b_number: str
     sip_call_id: str = ""  # for the logs
     bundled: bool = False  # it holds units of allowances, too
+    a_number: str = ""  # E.164; as received where it is none
 
     def route(self, attempt_no: int) -> Route | None:
         """The route of an attempt, or None past the last."""
@@ -29,7 +30,14 @@ class Frozen:
 
 
 def thaw(
-    call_id: UUID, sell: str, routes: str, b_number: str, sip_call_id: str = "", *, bundled: bool = False
+    call_id: UUID,
+    sell: str,
+    routes: str,
+    b_number: str,
+    sip_call_id: str = "",
+    *,
+    bundled: bool = False,
+    a_number: str = "",
 ) -> Frozen:
     """From the call's row."""
     kept: Mapping[str, Any] = json.loads(routes)
@@ -40,4 +48,5 @@ def thaw(
         b_number,
         sip_call_id,
         bundled,
+        a_number,
     )

@@ -10,13 +10,14 @@ from uuid import UUID
 
 from bridge import queries
 from bridge.calls.admit import Admission, decide
-from bridge.calls.book import Book, load_book
+from bridge.calls.book import Book, load_book_for
 from bridge.calls.store import Caller, caller_of
 from bridge.config import Calls
 from bridge.database import Connection
 from bridge.errors import ConfigError, NotFound
 from bridge.rating.allowance import Allowance, Burn, covered_s, take
 from bridge.rating.charge import Charge, charge
+from bridge.rating.plan import Plan
 from bridge.rating.reserve import reserve
 from bridge.routing.plan import NANO, Route
 from bridge.telephony.cause import Refuse
@@ -49,30 +50,64 @@ async def quote(
     """
     if seconds <= 0:
         raise ValueError("ask for a call of at least one second")
-    book = await load_book(conn, at)
     presented = parse_caller(caller, home=rules.home_region)
     number = parse_dialled(dialled, home=rules.home_region)
-    b_number = number.e164 if isinstance(number, Number) else None
+    b_number = number if isinstance(number, Number) else None
     if isinstance(presented, Refuse):
         raise ConfigError("--from", f"{caller!r:.40} is no phone number", "Write it like +498999998100.")
-    who = await _subscriber(conn, presented.e164, b_number, app, at)
+    book = await load_book_for(conn, at, b_number)
+    who = await _subscriber(conn, presented.e164, b_number.e164 if b_number else None, app, at)
     payer = _payer(book, who, plan)
-    origins = book.origins.of(presented.digits)
-    verdict = decide(payer, number, book, {}, rules, at, origins)
     told: dict[str, Any] = {
         "from": presented.e164,
-        "to": b_number or dialled,
+        "to": b_number.e164 if b_number else dialled,
         "at": at.isoformat(),
         "seconds": seconds,
         "plan": book.plans[payer.plan_id].name,
         "subscriber": who is not None,
     }
+    origins = book.origins.of(presented.digits)
+    return told | quote_on(book, payer, number, at=at, seconds=seconds, rules=rules, origins=origins)
+
+
+def quote_on(
+    book: Book,
+    payer: Caller,
+    number: Number | Refuse,
+    *,
+    at: datetime,
+    seconds: int,
+    rules: Calls,
+    origins: Sequence[str] = (),
+) -> dict[str, Any]:
+    """The same for somebody who is known, or `anybody`, on a book that holds at that instant. JSON-able."""
+    verdict = decide(payer, number, book, {}, rules, at, origins)
     if isinstance(verdict, Refuse):
-        return told | {"verdict": "refused", "reason": verdict.reason.value, "detail": verdict.detail}
+        return {"verdict": "refused", "reason": verdict.reason.value, "detail": verdict.detail}
     lasts_s = _lasts_s(verdict, payer, min(seconds, rules.talk_s_max), at)
-    return (
-        told | {"verdict": "admitted", "lasts_s": lasts_s} | _priced(verdict, payer.allowances, seconds, at)
-    )
+    return {"verdict": "admitted", "lasts_s": lasts_s} | _priced(verdict, payer.allowances, seconds, at)
+
+
+def anybody(plan: Plan) -> Caller:
+    """Somebody with a plan, of whom nothing else is known: money is no question."""
+    return Caller(
+        _NOBODY, _NOBODY, plan.plan_id, "active", "active", plan.deck.currency, _ANY_MONEY_MICRO, None, True, 0
+    )  # fmt: skip
+
+
+async def caller_by_id(
+    conn: Connection, subscriber_id: UUID, b_number: str | None, at: datetime
+) -> tuple[Caller, str]:
+    """A subscriber with their money and bundles, and their number. raises   NotFound"""
+    known = await queries.quotes.subscriber.one(conn, subscriber_id=subscriber_id)
+    row = None
+    if known is not None:
+        row = await queries.calls.caller.one(
+            conn, app=known["app"], a_number=known["a_number"], b_number=b_number, at=at
+        )
+    if row is None:
+        raise NotFound("There is no such subscriber.")
+    return caller_of(row), known["a_number"]
 
 
 def _payer(book: Book, who: Caller | None, plan: str | None) -> Caller:
@@ -84,9 +119,7 @@ def _payer(book: Book, who: Caller | None, plan: str | None) -> Caller:
         return replace(who, plan_id=named.plan_id) if named else who
     if named is None:
         raise NotFound("nobody has this number: name a plan with --plan")
-    return Caller(
-        _NOBODY, _NOBODY, named.plan_id, "active", "active", named.deck.currency, _ANY_MONEY_MICRO, None, True, 0
-    )  # fmt: skip
+    return anybody(named)
 
 
 async def _subscriber(

@@ -11,7 +11,7 @@ import hmac
 import json
 import os
 from collections.abc import AsyncIterator, Container, Mapping, Set
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from bridge.errors import ConfigError
 from bridge.telephony.number import Number
+from bridge.telephony.writing import AS_IS, Writing
 
 if TYPE_CHECKING:
     from asyncpg import Pool
@@ -51,6 +52,7 @@ class Snapshot:
     subscribers  by app, then A-number: subscriber_id and plan_id
     routes       by plan_id
     ring_s       by trunk
+    writing      B-format, A-format and tech prefix, by those trunks that want numbers written otherwise than we do
     """
 
     made_at: int
@@ -60,6 +62,7 @@ class Snapshot:
     subscribers: Mapping[str, Mapping[str, list[str]]]
     routes: Mapping[str, Mapping[str, str | None]]
     ring_s: Mapping[str, int]
+    writing: Mapping[str, list[str]] = field(default_factory=dict)
 
     def subscriber(self, app: str, a_number: str) -> tuple[str, str] | None:
         """(subscriber_id, plan_id); None for whoever must wait for the bridge."""
@@ -70,6 +73,11 @@ class Snapshot:
         """The trunk that was best for this number."""
         table = self.routes[plan_id]
         return table.get(longest(table, number.digits))
+
+    def written(self, trunk: str) -> Writing:
+        """How the trunk's carrier wants numbers."""
+        found = self.writing.get(trunk)
+        return Writing(*found) if found else AS_IS
 
 
 def longest(prefixes: Container[str], digits: str) -> str:
@@ -82,7 +90,7 @@ def longest(prefixes: Container[str], digits: str) -> str:
 
 def seal(snapshot: Snapshot, key: bytes) -> bytes:
     """The file's content."""
-    members = (f'"{field.name}":{_written(getattr(snapshot, field.name))}' for field in fields(snapshot))
+    members = (f'"{one.name}":{_written(getattr(snapshot, one.name))}' for one in fields(snapshot))
     body = ("{" + ",".join(members) + "}").encode()
     return _signature(body, key) + b"\n" + body
 
@@ -214,6 +222,11 @@ class SnapshotWriter:
             subscribers=subscribers,
             routes=await self._routes_of(book, plan_ids, datetime.fromtimestamp(now, UTC)),
             ring_s={trunk.name: trunk.ring_s for trunk in book.trunks},
+            writing={
+                peer.trunk.name: [peer.writing.b_format, peer.writing.a_format, peer.writing.tech_prefix]
+                for peer in book.peers.values()
+                if peer.writing != AS_IS
+            },
         )
 
     async def _routes_of(self, book: Book, plan_ids: Set[str], at: datetime) -> dict[str, Routes]:

@@ -40,7 +40,10 @@ class SwitchCall:
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """What is known of the subscriber who calls. `live` is counted only where there is a cap."""
+    """What is known of the subscriber who calls. `live` is counted only where there is a cap.
+
+    spend_left_micro   what the account's cap leaves for this day or month; None: it has none
+    """
 
     subscriber_id: UUID
     account_id: UUID
@@ -55,11 +58,22 @@ class Caller:
     zone: str = HOME
     on_net: bool = False
     allowances: tuple[Allowance, ...] = ()
+    spend_left_micro: int | None = None
+
+    @property
+    def budget_micro(self) -> int:
+        """What a call may cost: the smaller of what is available and what the cap leaves."""
+        return self.available_micro if not self.capped else self.spend_left_micro or 0
+
+    @property
+    def capped(self) -> bool:
+        """The cap ends a call before the money does."""
+        return self.spend_left_micro is not None and self.spend_left_micro < self.available_micro
 
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """What the atomic admission said: ok, no_credit, too_many_calls, trunk_full or units_gone."""
+    """What the atomic admission said: ok, no_credit, spend_cap, too_many_calls, trunk_full, trunk_paced, units_gone."""
 
     status: str
     call_id: UUID
@@ -97,9 +111,13 @@ class Session:
         reserved: Reservation,
         lease_s: int,
         at: datetime,
+        trunk_cps: int | None = None,
     ) -> Written:
         """Write call, lease, hold and burns, or nothing."""
-        row = await queries.calls.admit.one(
+        query, pace = queries.calls.admit, {}
+        if trunk_cps is not None:
+            query, pace = queries.calls.admit_paced, {"trunk_cps": trunk_cps}
+        row = await query.one(
             self._conn,
             switch_id=self._switch_id,
             uniqueid=asked.uniqueid,
@@ -120,6 +138,7 @@ class Session:
             lease_s=lease_s,
             at=at,
             **units_of(reserved.burns),
+            **pace,
         )
         return Written(row["status"], row["call_id"], row["available_micro"] or 0)
 
@@ -173,6 +192,7 @@ class CallStore:
                 row["b_number"],
                 row["sip_call_id"],
                 bundled=row["bundled"],
+                a_number=row["a_number"],
             )
             for row in rows
             if row["sell"] is not None
@@ -192,13 +212,17 @@ class CallStore:
         next_route: Route | None,
         next_cap: int | None,
         lease_s: int,
+        next_cps: int | None = None,
     ) -> str:
         """Keep a failed attempt and move the lease on; a repeat changes nothing.
 
         returns  ok · full: the next trunk is, and nothing was written · gone: the call has ended
         """
+        query, pace = queries.calls.attempt_ended, {}
+        if next_cps is not None:
+            query, pace = queries.calls.attempt_ended_paced, {"next_cps": next_cps}
         async with connection(self._pool) as conn:
-            said: str = await queries.calls.attempt_ended.value(
+            said: str = await query.value(
                 conn,
                 call_id=call_id,
                 attempt_no=attempt_no,
@@ -214,6 +238,7 @@ class CallStore:
                 next_trunk_id=next_route.trunk_id if next_route else None,
                 next_cap=next_cap,
                 lease_s=lease_s,
+                **pace,
             )
             return said
 
@@ -229,6 +254,12 @@ class CallStore:
         call_ids, ats, pdds = zip(*rows, strict=True)
         await queries.calls.answered.run(
             conn, call_ids=call_ids, answered_ats=ats, pdd_mss=pdds, lead_s=lead_s, grace_s=float(grace_s)
+        )
+
+    async def cut_elsewhere(self, conn: Connection, channels: Mapping[UUID, str]) -> None:
+        """The channel on which the switch limits each of these calls; from here on extensions go there."""
+        await queries.originations.cut_elsewhere.run(
+            conn, call_ids=list(channels), channels=list(channels.values())
         )
 
     async def end(self, conn: Connection, ended: Sequence[Ended]) -> dict[UUID, tuple[int, int]]:
@@ -312,6 +343,7 @@ def caller_of(row: Mapping[str, Any]) -> Caller:
         zone=row["zone"],
         on_net=row["on_net"],
         allowances=allowances_of(row["allowances"]),
+        spend_left_micro=row["spend_left_micro"],
     )
 
 

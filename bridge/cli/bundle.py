@@ -88,7 +88,7 @@ def usage(
     as_json: Json = False,
 ) -> None:
     """Report messages or data that were used: they burn allowances, the rest is charged."""
-    from bridge.rating.store.allowances import report_usage
+    from bridge.rating.store.usage import report_usage
     from bridge.telling.bundle import tell_usage, usage_json
 
     used = key or str(uuid4())

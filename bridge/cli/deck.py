@@ -277,18 +277,23 @@ async def _stage(
     except OSError as error:
         raise BridgeError(f"{path}: {error.strerror}. Name a file that can be read") from None
     with file:
-        if new is not None:
-            await imports.create_deck(conn, deck, *new)
-        staged = await imports.stage(
-            conn,
-            deck,
-            imports.DeckFile(file, path.name, _author(), encoding),
-            mode,
-            at=datetime.now(UTC),
-            effective_at=effective_at,
-            progress=progress,
-        )
-    return await versions.preview(conn, staged.import_id, **most)
+        begun = conn.transaction()
+        await begun.start()
+        try:
+            made = new is not None and await imports.create_deck(conn, deck, *new)
+            given = imports.DeckFile(file, path.name, _author(), encoding)
+            staged = await imports.stage(
+                conn, deck, given, mode, at=datetime.now(UTC), effective_at=effective_at, progress=progress
+            )
+            found = await versions.preview(conn, staged.import_id, **most)
+        except BaseException:
+            await begun.rollback()
+            raise
+        if made and staged.state == "refused":  # a file with errors makes no deck, nor keeps them for one
+            await begun.rollback()
+            return found | {"import_id": None}
+        await begun.commit()
+    return found
 
 
 def _apply(settings: Any, import_id: UUID) -> dict[str, Any]:

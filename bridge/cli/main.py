@@ -10,7 +10,7 @@ from uuid import UUID
 
 import typer
 
-from bridge.cli import account, bundle, deck, fx, period, plan, price, rerate
+from bridge.cli import account, bundle, deck, fx, key, partner, period, plan, price, rerate
 from bridge.cli.base import ConfigFile, Json, settings_of, with_database
 from bridge.errors import BridgeError, ConfigError
 
@@ -19,7 +19,7 @@ app = typer.Typer(
 )
 conf_app = typer.Typer(help="The switch's configuration.", no_args_is_help=True)
 app.add_typer(conf_app, name="conf")
-for topic in (account, bundle, deck, fx, period, plan, rerate):
+for topic in (account, bundle, deck, fx, key, partner, period, plan, rerate):
     app.add_typer(topic.app, name=topic.__name__.rpartition(".")[2])
 app.command()(price.explain)
 app.command()(price.quote)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
+from uuid import UUID
 
 from bridge import queries
 from bridge.database import Connection
@@ -36,8 +37,12 @@ async def account(conn: Connection, name: str, at: datetime) -> dict[str, Any]:
     row = await _named(conn, name)
     if row["tracked"]:
         return _shown(row, row["balance_micro"])
-    summed = await queries.ledger.balance_before.value(conn, account_id=row["account_id"], before=at)
-    return _shown(row, int(summed))
+    return _shown(row, await balance_of(conn, row["account_id"], at))
+
+
+async def balance_of(conn: Connection, account_id: UUID, at: datetime) -> int:
+    """The sum of an account's entries before `at`, in micro-units, as far as whoever asks may see them."""
+    return int(await queries.ledger.balance_before.value(conn, account_id=account_id, before=at))
 
 
 async def statement(conn: Connection, name: str, since: datetime, until: datetime) -> dict[str, Any]:
@@ -50,7 +55,7 @@ async def statement(conn: Connection, name: str, since: datetime, until: datetim
     async with conn.transaction(isolation="repeatable_read", readonly=True):
         row = await _named(conn, name)
         account_id = row["account_id"]
-        opening = int(await queries.ledger.balance_before.value(conn, account_id=account_id, before=since))
+        opening = await balance_of(conn, account_id, since)
         rows = await queries.ledger.statement.all(
             conn, account_id=account_id, since=since, until=until, most=ENTRIES_MAX + 1
         )

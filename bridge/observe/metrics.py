@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
+from bridge.observe.requests import Requests
+
 
 class _Worker:
     def __init__(self, agi: Mapping[str, int], books: int) -> None:
@@ -27,8 +29,9 @@ class _Worker:
         )
 
 
-def render(agi: Mapping[str, int], books: int) -> bytes:
+def render(agi: Mapping[str, int], books: int, requests: Requests) -> bytes:
     """The text exposition format. agi: sessions `accepted`, and by ending; books: versions loaded."""
     registry = CollectorRegistry()
     registry.register(_Worker(agi, books))
+    registry.register(requests)
     return generate_latest(registry)

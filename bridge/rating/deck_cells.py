@@ -231,7 +231,7 @@ def plain_text(text: str, length_max: int = TEXT_LENGTH_MAX) -> str:
 
 def guarded(text: str) -> str:
     """The inverse: a text that no spreadsheet takes for a formula."""
-    return f"'{text}" if text.startswith(("=", "+", "-", "@", "'=", "'+", "'-", "'@")) else text
+    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r", "\n", *_GUARDED)) else text
 
 
 def yes(text: str) -> bool:

@@ -81,6 +81,9 @@ def layout_of(header: Sequence[str]) -> Layout:
         problems.append("increment says what interval_1 and interval_n say: keep one or the other")
     if problems:
         known = ", ".join(COLUMNS)
+        problems[_SHOWN_MAX:] = (
+            [f"and {len(problems) - _SHOWN_MAX} more"] if len(problems) > _SHOWN_MAX else []
+        )
         raise DeckError(
             f"{'; '.join(problems)}. Rename or remove columns; known are {known}", row=1, column="header"
         )

@@ -14,14 +14,15 @@ from typing import BinaryIO, Final
 
 from openpyxl import load_workbook
 from openpyxl.cell.read_only import ReadOnlyCell
-from openpyxl.utils.exceptions import InvalidFileException
 
 from bridge.errors import DeckError
 from bridge.rating.deck_columns import column_of
 
 DELIMITERS: Final = (",", ";", "\t")
 _XLSX_MAGIC: Final = b"PK\x03\x04"
-_XLSX_BYTES_MAX: Final = 2 * 10**9  # unpacked; a small file may hold a bomb
+_XLSX_BYTES_MAX: Final = 1 << 30  # unpacked; a small file may hold a bomb
+_ROWS_MAX: Final = 1 << 20  # of a sheet; a row that names itself further down is filled up to with empty ones
+_COLUMNS_MAX: Final = 256
 _HEADER_BYTES: Final = 65_536
 _BLOCK_BYTES: Final = 1 << 18
 
@@ -128,12 +129,15 @@ def _open_xlsx(file: BinaryIO) -> Sheet:
     try:
         with zipfile.ZipFile(file) as packed:
             if sum(member.file_size for member in packed.infolist()) > _XLSX_BYTES_MAX:
-                raise DeckError("the workbook unpacks to more than 2 GB. Save it as CSV")
+                raise DeckError("the workbook unpacks to more than 1 GB. Save it as CSV")
         file.seek(0)
         book = load_workbook(file, read_only=True, data_only=False, keep_links=False)
         sheets = [sheet for sheet in book.worksheets if sheet.sheet_state == "visible"]
-    except (InvalidFileException, zipfile.BadZipFile, KeyError, ValueError, SyntaxError) as wrong:
-        raise DeckError(f"the workbook cannot be read: {str(wrong)[:80]}. Save it again, or as CSV") from None
+    except DeckError:
+        raise
+    except Exception as wrong:  # noqa: BLE001  whatever a file that is none makes its reader say
+        problem = f"the workbook cannot be read: {str(wrong)[:80]!r}. Save it again, or as CSV"
+        raise DeckError(problem) from None
     if len(sheets) != 1:
         raise DeckError(f"the workbook has {len(sheets)} visible sheets. Leave the one with the rates")
     sheets[0].reset_dimensions()  # what it says of its size may be wrong
@@ -153,9 +157,16 @@ def _xlsx_rows(rows: Iterator[tuple[object, ...]]) -> Iterator[tuple[int, list[s
     number = 0
     try:
         for number, row in enumerate(rows, 1):
+            if number > _ROWS_MAX or len(row) > _COLUMNS_MAX:
+                problem = (
+                    f"a sheet may have {_ROWS_MAX:,} rows and {_COLUMNS_MAX} columns. Remove what is beyond"
+                )
+                raise DeckError(problem, row=number, column="row")
             yield number, [_cell(cell) for cell in row]
-    except (zipfile.BadZipFile, KeyError, ValueError, SyntaxError, EOFError) as wrong:
-        raise DeckError(f"the sheet breaks off: {str(wrong)[:80]}", row=number + 1, column="row") from None
+    except DeckError:
+        raise
+    except Exception as wrong:  # noqa: BLE001
+        raise DeckError(f"the sheet breaks off: {str(wrong)[:80]!r}", row=number + 1, column="row") from None
 
 
 def _cell(cell: object) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -69,6 +70,7 @@ class DeckRows:
 
     prices   gets what rows say beside the prefix, as COPY text reads it, in the order of PRICED
     found    is told each thing that is wrong
+    lines_max  reading ends there; that is wrong, too
     raises   DeckError: the header is wrong, so that no row can be read
     """
 
@@ -76,6 +78,7 @@ class DeckRows:
     frame: Frame
     prices: IO[bytes]
     found: Callable[[Finding], None]
+    lines_max: int = sys.maxsize
     rows: int = 0  # of the file, without the header and blank ones
     lines: int = 0  # of the deck: one a prefix
     _layout: Layout = field(init=False)
@@ -115,6 +118,8 @@ class DeckRows:
                     lines += self._lines(row, cells)
                 if len(lines) >= LINES:
                     self.lines += len(lines)
+                    if self.lines > self.lines_max:
+                        raise DeckError(f"more than {self.lines_max:,} prefixes. Use several decks", row=row)
                     yield "".join(lines).encode()
                     lines.clear()
         except DeckError as broken:

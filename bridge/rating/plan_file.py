@@ -18,9 +18,11 @@ from bridge.rating.terms_file import (
     Window,
     parse_part,
     refuse_twice,
+    text_schema,
 )
 from bridge.telephony.money import check_currency
 
+_NOTHING: Final[dict[str, Any]] = {"default": "0.00"}  # as a file says it
 _INCREMENT: Final = re.compile(r"([1-9][0-9]{0,4})/([1-9][0-9]{0,4})", re.ASCII)
 
 
@@ -48,7 +50,7 @@ def _service(name: str) -> str:
 
 Prefix = Annotated[str, Field(pattern=r"^[1-9][0-9]{0,14}$")]
 Prefixes = Annotated[tuple[Prefix, ...], Field(strict=False)]
-Service = Annotated[str, Field(pattern=r"^[a-z]+(\.[a-z]+)?$")]
+Service = Annotated[str, Field(pattern=r"^[a-z]+(\.[a-z]+)?$", max_length=40)]
 Count = Annotated[int, Field(gt=0, le=2**53)]
 Span = Annotated[int, Field(ge=0, le=SPAN_S_MAX)]
 
@@ -67,8 +69,10 @@ class CallRate(Part):
     destination: Name
     prefixes: Prefixes = Field(min_length=1)
     a_minute_micro: Price = Field(alias="a_minute")
-    increment: Annotated[Increment, BeforeValidator(_increment)]
-    connect_fee_micro: Price = Field(0, alias="connect_fee")
+    increment: Annotated[
+        Increment, BeforeValidator(_increment), text_schema(r"^[1-9][0-9]{0,4}/[1-9][0-9]{0,4}$", "60/1")
+    ]
+    connect_fee_micro: Price = Field(0, alias="connect_fee", json_schema_extra=_NOTHING)
     minimum_s: Span = 0
     grace_s: Span = 0
     tiers: Annotated[tuple[TierPart, ...], Field(strict=False)] = ()
@@ -156,10 +160,10 @@ class PlanFile(TermsKeys):
 
     name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9 _-]{0,30}$")]
     currency: Annotated[str, AfterValidator(check_currency)]
-    margin_floor_micro: Micro = Field(0, alias="margin_floor")
+    margin_floor_micro: Micro = Field(0, alias="margin_floor", json_schema_extra=_NOTHING)
     on_net_free: bool = False
     zero_rated: Prefixes = ()
-    referral_micro: Price = Field(0, alias="referral")
+    referral_micro: Price = Field(0, alias="referral", json_schema_extra=_NOTHING)
     home: Rates = ()
     home_deck: DeckName | None = None
     roaming: Rates = ()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import tomllib
+from collections import Counter
 from datetime import date
 from typing import Annotated, Any, Final, Literal, Self, TypeVar, get_args
 
@@ -14,6 +15,7 @@ from pydantic import (
     ConfigDict,
     Field,
     ValidationError,
+    WithJsonSchema,
     model_validator,
 )
 
@@ -75,11 +77,25 @@ def _minute(text: object) -> int:
     return int(found[1]) * 60 + int(found[2]) if found[1] else DAY_MINUTES
 
 
-Micro = Annotated[int, BeforeValidator(_micro)]
-Price = Annotated[int, BeforeValidator(_micro), Field(ge=0, le=PRICE_MICRO_MAX)]
+def text_schema(pattern: str, example: str) -> WithJsonSchema:
+    """What is written as a text, for whoever reads the schema of a file."""
+    return WithJsonSchema({"type": "string", "pattern": pattern, "examples": [example]})
+
+
+Micro = Annotated[int, BeforeValidator(_micro), text_schema(r"^-?[0-9]{1,12}(\.[0-9]{1,6})?$", "0.005")]
+Price = Annotated[
+    int,
+    BeforeValidator(_micro),
+    Field(ge=0, le=PRICE_MICRO_MAX),
+    text_schema(r"^(1000000000(\.0{1,6})?|[0-9]{1,9}(\.[0-9]{1,6})?)$", "0.09"),
+]
+Quantum = Annotated[int, BeforeValidator(_quantum), text_schema(r"^[0-9]{1,12}(\.[0-9]{1,6})?$", "0.01")]
+Day = Annotated[date, BeforeValidator(_date), WithJsonSchema({"type": "string", "format": "date"})]
 Name = Annotated[str, Field(min_length=1, max_length=40), AfterValidator(_visible)]
 DeckName = Annotated[str, Field(min_length=1, max_length=100)]
-Minute = Annotated[int, BeforeValidator(_minute)]
+Minute = Annotated[
+    int, BeforeValidator(_minute), text_schema(r"^(([01][0-9]|2[0-3]):[0-5][0-9]|24:00)$", "18:00")
+]
 
 
 class Part(BaseModel):
@@ -101,13 +117,13 @@ class TaxPart(Part):
 class TermsKeys(Part):
     """What all rates have in common. Holidays are the dates named and those of `holidays_of` in `years`."""
 
-    time_zone: Annotated[str, AfterValidator(_zone)] = "UTC"
+    time_zone: Annotated[str, Field(max_length=64), AfterValidator(_zone)] = "UTC"
     boundary: Literal["split", "answer"] = "split"
     rounding: Literal["half_up", "half_even", "up", "down"] = "half_up"
-    quantum_micro: Annotated[int, BeforeValidator(_quantum)] = Field(1, alias="quantum")
+    quantum_micro: Quantum = Field(1, alias="quantum", json_schema_extra={"default": "0.000001"})
     tax: TaxPart | None = None
-    holidays: Annotated[tuple[Annotated[date, BeforeValidator(_date)], ...], Field(strict=False)] = ()
-    holidays_of: str | None = None
+    holidays: Annotated[tuple[Day, ...], Field(strict=False, max_length=1000)] = ()
+    holidays_of: Annotated[str, Field(max_length=20)] | None = None
     years: Annotated[tuple[int, ...], Field(strict=False, max_length=20)] = ()
 
     @model_validator(mode="after")
@@ -222,7 +238,7 @@ def band_json(band: Band, deck: str) -> dict[str, Any]:
 
 def refuse_twice(what: str, names: list[str]) -> None:
     """raises ValueError naming the first that is there more than once"""
-    if twice := sorted({name for name in names if names.count(name) > 1}):
+    if twice := sorted(name for name, times in Counter(names).items() if times > 1):
         raise ValueError(f"{what} {twice[0]} is there twice. Keep one of the two")
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from types import MappingProxyType
@@ -129,6 +129,7 @@ def plan(
     at: datetime | None = None,
     fx: Exchange = NO_EXCHANGE,
     zero_rated: bool = False,
+    paced: Collection[str] = (),
 ) -> RoutePlan:
     """Order the trunks for one call: longest prefix within each carrier's own deck, then the cheapest first.
 
@@ -139,11 +140,12 @@ def plan(
     at                  when the call begins, aware; needed where a tariff has bands
     fx                  for carriers that charge in another currency; converted half up
     zero_rated          somebody else than the caller pays: the margin floor is not applied
+    paced               trunks, by trunk_id, that have had as many calls this second as they take
     returns             ties are broken by priority, then name, so the same input always gives the same plan
     raises              ValueError: a tariff has bands, and no time is given
     """
     call = Call(b_number.digits, sell.currency, tuple(origins), at, fx)
-    closed = closed_to(trunks, live, policy_class)
+    closed = closed_to(trunks, live, policy_class, paced)
     offers: dict[int, Offer] = {}
     unusable: dict[int, str] = {}
     for place, trunk in enumerate(trunks):
@@ -205,16 +207,22 @@ def reference(tariff: Tariff, at: datetime | None) -> int:
     return priced.amount_micro - priced.tax_micro
 
 
-def closed_to(trunks: Sequence[Trunk], live: Mapping[str, int], policy_class: str) -> dict[int, str]:
+def closed_to(
+    trunks: Sequence[Trunk], live: Mapping[str, int], policy_class: str, paced: Collection[str] = ()
+) -> dict[int, str]:
     """Why some trunks take no call now, whatever it is, by their places."""
     found: dict[int, str] = {}
     for place, trunk in enumerate(trunks):
         if not trunk.enabled:
             found[place] = "disabled"
+        elif trunk.draining:
+            found[place] = "draining"
         elif trunk.policy_class != policy_class:
             found[place] = f"carries {trunk.policy_class} calls only"
         elif trunk.capacity is not None and (calls := live.get(trunk.trunk_id, 0)) >= trunk.capacity:
             found[place] = full(calls, trunk.capacity)
+        elif trunk.trunk_id in paced:
+            found[place] = f"{trunk.cps} calls a second, and so many this second"
     return found
 
 
@@ -250,20 +258,25 @@ def choose(
     wanted: Wanted,
     offer_of: Callable[[int], Offer],
 ) -> RoutePlan:
-    """The first ones that are open and leave enough margin. offer_of: asked for these only."""
+    """The first ones that are open and leave enough margin; those that are down only when no other is left.
+
+    offer_of   asked for these only
+    """
     price_micro, floor_micro, limit = wanted
     why_not = {**ranking.unusable, **closed} if closed else dict(ranking.unusable)
-    routes: list[Route] = []
-    spare: list[str] = []
+    usable: list[int] = []
     for place, cost_micro in zip(ranking.order, ranking.converted_micro, strict=True):
         if place in closed:
             continue
         if floor_micro is not None and (price_micro - cost_micro) * MINUTE_S < floor_micro * REFERENCE_S:
             why_not[place] = _too_dear(price_micro - cost_micro, floor_micro)
-        elif len(routes) < limit:
-            routes.append(_route(trunks[place], offer_of(place), price_micro))
         else:
-            spare.append(trunks[place].name)
+            usable.append(place)
+    # A trunk that does not answer may answer again; to try is better than to refuse.
+    chosen = [place for place in usable if not trunks[place].down] or usable
+    why_not.update({place: "down" for place in usable if place not in chosen})
+    routes = [_route(trunks[place], offer_of(place), price_micro) for place in chosen[:limit]]
+    spare = [trunks[place].name for place in chosen[limit:]]
     unusable = tuple(LeftOut(trunks[place].name, why_not[place]) for place in sorted(why_not))
     return RoutePlan(tuple(routes), unusable, tuple(spare), floor_micro is None)
 

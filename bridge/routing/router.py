@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, Final
@@ -115,6 +115,7 @@ class Router:
         origins: Sequence[str] = (),
         at: datetime | None = None,
         zero_rated: bool = False,
+        paced: Collection[str] = (),
     ) -> RoutePlan:
         """As `routing.plan.plan`."""
         moment = self._moment(at) if self._banded else None
@@ -131,6 +132,7 @@ class Router:
                 at=at,
                 fx=self._fx,
                 zero_rated=zero_rated,
+                paced=paced,
             )
         # The longest prefix stands for every number that has no longer one.
         position = self._prefixes.longest(encode(b_number.digits))
@@ -145,7 +147,8 @@ class Router:
                 if (calls := calls_of(trunk_id, 0)) >= capacity
             ]
         )
-        return self._plan_of(key, sell.currency, known, moment, wanted, policy_class, full)
+        busy = frozenset(paced) if paced else None
+        return self._plan_of(key, sell.currency, known, moment, wanted, policy_class, full, busy)
 
     def _moment(self, at: datetime | None) -> datetime | None:
         """The earliest instant known to have the bands of the whole reference call at `at`; None: they change in it."""
@@ -217,6 +220,7 @@ def _plan(
     wanted: Wanted,
     policy_class: str,
     full: Sequence[tuple[int, int]],
+    paced: frozenset[str] | None,
 ) -> RoutePlan:
     live = {trunks[place].trunk_id: calls for place, calls in full}
     call = Call(decode(key), currency, origins, at, fx)
@@ -227,7 +231,7 @@ def _plan(
         return made
 
     ranking = ranking_of(key, currency, origins, at)
-    return choose(trunks, ranking, closed_to(trunks, live, policy_class), wanted, offered)
+    return choose(trunks, ranking, closed_to(trunks, live, policy_class, paced or ()), wanted, offered)
 
 
 def _until(deck: Deck, at: datetime) -> datetime:

@@ -11,6 +11,8 @@ PSTN: Final = "pstn"
 VOIP_ONLY: Final = "voip_only"
 EMERGENCY: Final = "emergency"
 POLICY_CLASSES: Final = frozenset({PSTN, VOIP_ONLY, EMERGENCY})
+# What the switch can turn into what apps speak; asterisk-conf/modules.conf loads a module for each.
+CODECS: Final = ("alaw", "ulaw", "g722", "gsm")
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +24,9 @@ class Trunk:
     priority      breaks ties of cost; the lower goes first
     ring_s        how long one attempt may ring
     policy_class  what may be bridged here; a voip_only leg never meets the phone network
+    cps           call starts a second, None when the carrier sets no limit
+    draining      no new calls; those that run go on
+    down          it does not answer the switch: used only when no other trunk can carry the call
     raises        ValueError naming the field and the fix
     """
 
@@ -34,6 +39,9 @@ class Trunk:
     ring_s: int = 30
     enabled: bool = True
     policy_class: str = PSTN
+    cps: int | None = None
+    draining: bool = False
+    down: bool = False
 
     def __post_init__(self) -> None:
         if self.capacity is not None and self.capacity < 0:

@@ -7,7 +7,9 @@ from typing import Any, Final, Protocol
 
 from bridge.errors import ConfigError
 from bridge.sandbox.bench_agi import agi_codec
+from bridge.sandbox.bench_api import api_read, api_write
 from bridge.sandbox.bench_calls import added_pdd, bridged_cps, call_cpu
+from bridge.sandbox.bench_cdrs import cdr_page
 from bridge.sandbox.bench_deck import deck_import
 from bridge.sandbox.bench_rerate import bench_rerate
 from bridge.sandbox.bench_route import route_plan
@@ -29,6 +31,9 @@ FIGURES: Final[dict[str, Figure]] = {
     "rerate": bench_rerate,
     "route_plan": route_plan,
     "deck_import": deck_import,
+    "api_read": api_read,
+    "api_write": api_write,
+    "cdr_page": cdr_page,
 }
 
 

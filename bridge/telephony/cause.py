@@ -44,12 +44,14 @@ class RefuseReason(StrEnum):
     barred_destination = "barred_destination"
     too_many_calls = "too_many_calls"
     no_credit = "no_credit"
+    spend_cap = "spend_cap"
     no_rate = "no_rate"
     no_route = "no_route"
     unavailable = "unavailable"
 
 
-# 402 Payment Required would fit no_credit, but no cause leads there; barring is 403 in RFC 3398, as 21 is.
+# 402 Payment Required would fit no_credit and spend_cap, but no cause leads there; barring is 403 in
+# RFC 3398, as 21 is.
 # too_many_calls is one account's limit: 503 would make its switch believe we are all down, 480 does not.
 # no_rate is a place we do not sell (404); no_route is one we sell and cannot reach just now (503).
 _CAUSE_OF_REASON: Final[Mapping[RefuseReason, int]] = MappingProxyType(
@@ -61,6 +63,7 @@ _CAUSE_OF_REASON: Final[Mapping[RefuseReason, int]] = MappingProxyType(
         RefuseReason.barred_destination: REJECTED,  # 403
         RefuseReason.too_many_calls: NORMAL_UNSPECIFIED,  # 480
         RefuseReason.no_credit: REJECTED,  # 403
+        RefuseReason.spend_cap: REJECTED,  # 403
         RefuseReason.no_rate: NO_ROUTE,  # 404
         RefuseReason.no_route: NO_CIRCUIT,  # 503
         RefuseReason.unavailable: NO_CIRCUIT,  # 503

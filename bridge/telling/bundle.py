@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from bridge.rating.store.allowances import Usage
+from bridge.rating.store.usage import Usage
 from bridge.telephony.money import format_micro
 from bridge.telling.calls import text_table
 

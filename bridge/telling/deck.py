@@ -148,7 +148,8 @@ def _errors(one: Mapping[str, Any]) -> list[str]:
     ]
     left = one["summary"]["errors"] - len(found)
     if left > 0:
-        lines.append(f"and {left:,} more: `callbridge deck diff {one['import_id']} --all` tells them")
+        where = f"callbridge deck diff {one['import_id']} --all" if one["import_id"] else "--all"
+        lines.append(f"and {left:,} more: `{where}` tells them")
     return ["", *lines, "", f"{one['summary']['errors']:,} errors. Nothing was changed."]
 
 

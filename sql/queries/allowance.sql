@@ -31,57 +31,74 @@ SELECT w.allowance_id, b.name, w.units, w.used_units, w.held_units, w.fair_use_u
 -- name: bundle_by_name^
 SELECT bundle_id, price_micro, currency FROM bundle WHERE name = :name;
 
--- name: payer^
--- Who pays for a subscriber's messages and data, locked.
-SELECT a.account_id, a.state, a.currency, a.funding, s.plan_id, s.zone,
+-- name: payers
+-- Who pays for subscribers' messages and data, locked in the order in which accounts are locked everywhere.
+SELECT s.subscriber_id, a.account_id, a.partner_id, a.state, a.currency, s.plan_id, s.zone,
        a.balance_micro - a.held_micro + CASE a.funding WHEN 'postpaid' THEN a.credit_limit_micro ELSE 0 END AS available_micro
-  FROM subscriber s JOIN account a USING (account_id) WHERE s.subscriber_id = :subscriber_id FOR NO KEY UPDATE OF a;
+  FROM subscriber s JOIN account a USING (account_id) WHERE s.subscriber_id = ANY (:subscriber_ids::uuid[])
+ ORDER BY a.account_id FOR NO KEY UPDATE OF a;
 
--- name: usage_by_key^
-SELECT usage_id, account_id, service, zone, quantity, charged_quantity, amount_micro, written_off_micro, currency, throttled
-  FROM usage_record WHERE idempotency_key = :key;
+-- name: usage_by_keys
+SELECT idempotency_key, usage_id, account_id, service, quantity, charged_quantity, amount_micro, written_off_micro, currency, throttled
+  FROM usage_record WHERE idempotency_key = ANY (:keys::text[]);
 
 -- name: usage_burns
-SELECT n.allowance_id, b.name, n.per, n.held_units AS units
-  FROM burn n JOIN allowance USING (allowance_id) JOIN bundle b USING (bundle_id) WHERE n.source_id = :usage_id ORDER BY n.burn_no;
+SELECT n.source_id AS usage_id, n.allowance_id, b.name, n.per, n.held_units AS units
+  FROM burn n JOIN allowance USING (allowance_id) JOIN bundle b USING (bundle_id)
+ WHERE n.source_id = ANY (:usage_ids::uuid[]) ORDER BY n.source_id, n.burn_no;
 
--- name: for_service
--- Allowances of an account that cover a service at an instant, in burn order. fair_left: units until it is throttled.
-SELECT w.allowance_id, b.name, (w.covers ->> :service)::bigint AS per, w.units - w.used_units - w.held_units AS units_left,
-       w.fair_use_units - w.used_units AS fair_left
+-- name: left_of
+-- What accounts have left of allowances that end after an instant, in burn order. fair_left: units until it is throttled.
+SELECT w.account_id, w.allowance_id, b.name, w.covers, w.zone, lower(w.valid) AS from_at, upper(w.valid) AS until_at,
+       w.units - w.used_units - w.held_units AS units_left, w.fair_use_units - w.used_units AS fair_left
   FROM allowance w JOIN bundle b USING (bundle_id)
- WHERE w.account_id = :account_id AND upper(w.valid) > :at AND w.valid @> :at::timestamptz AND w.covers ? :service
-   AND w.zone IN ('any', :zone) AND (w.units IS NULL OR w.used_units + w.held_units < w.units)
+ WHERE w.account_id = ANY (:account_ids::uuid[]) AND upper(w.valid) > :since
+   AND (w.units IS NULL OR w.used_units + w.held_units < w.units)
  ORDER BY w.burn_order, upper(w.valid), w.allowance_id;
 
--- name: service_price^
--- The price of a service; of a special one (data.messenger) that has none of its own, the plain one's (data).
-SELECT price_micro, per FROM service_price
- WHERE plan_id = :plan_id AND zone = :zone AND service IN (:service, split_part(:service, '.', 1)) ORDER BY length(service) DESC LIMIT 1;
+-- name: service_prices
+-- The prices of services; of a special one (data.messenger) that has none of its own, the plain one's (data).
+SELECT DISTINCT ON (i.plan_id, i.service, i.zone) i.plan_id, i.service, i.zone, p.price_micro, p.per
+  FROM unnest(:plan_ids::uuid[], :services::text[], :zones::text[]) AS i (plan_id, service, zone)
+  JOIN service_price p ON p.plan_id = i.plan_id AND p.zone = i.zone AND p.service IN (i.service, split_part(i.service, '.', 1))
+ ORDER BY i.plan_id, i.service, i.zone, length(p.service) DESC;
 
 -- name: record_usage!
-INSERT INTO usage_record (usage_id, account_id, idempotency_key, service, zone, quantity, charged_quantity, price_micro, per, amount_micro,
-                          written_off_micro, currency, transfer_id, throttled, used_at)
-VALUES (:usage_id, :account_id, :key, :service, :zone, :quantity, :charged_quantity, :price_micro, :per, :amount_micro,
-        :written_off_micro, :currency, :transfer_id, :throttled, :used_at);
-
--- name: book_usage$
-SELECT transfer_book_v1('usage', :key, 'usage', :note, NULL, ARRAY[:account_id::uuid, system_account_v1('revenue', :currency)],
-                        ARRAY[-:amount_micro::bigint, :amount_micro::bigint], ARRAY[:currency::text, :currency::text]);
+-- Usage, each record with the booking of what its account can pay.
+INSERT INTO usage_record (usage_id, account_id, partner_id, idempotency_key, service, zone, quantity, charged_quantity, price_micro,
+                          per, amount_micro, written_off_micro, currency, throttled, used_at, transfer_id)
+SELECT i.usage_id, i.account_id, i.partner_id, i.key, i.service, i.zone, i.quantity, i.charged_quantity, i.price_micro, i.per,
+       i.amount_micro, i.written_off_micro, i.currency, i.throttled, i.used_at,
+       CASE WHEN i.amount_micro > i.written_off_micro THEN
+            transfer_book_v1('usage', 'usage ' || i.key, 'usage', i.service, NULL,
+                             ARRAY[i.account_id, system_account_v1('revenue', i.currency)],
+                             ARRAY[i.written_off_micro - i.amount_micro, i.amount_micro - i.written_off_micro],
+                             ARRAY[i.currency, i.currency]) END
+  FROM unnest(:usage_ids::uuid[], :account_ids::uuid[], :partner_ids::uuid[], :keys::text[], :services::text[], :zones::text[],
+              :quantities::bigint[], :charged::bigint[], :prices::bigint[], :pers::bigint[], :amounts::bigint[],
+              :written_off::bigint[], :currencies::text[], :throttled::boolean[], :used_ats::timestamptz[])
+       AS i (usage_id, account_id, partner_id, key, service, zone, quantity, charged_quantity, price_micro, per, amount_micro,
+             written_off_micro, currency, throttled, used_at);
 
 -- name: new_id$
 SELECT uuidv7();
 
+-- name: new_usage_ids
+SELECT uuidv7() AS usage_id FROM generate_series(1, :number);
+
 -- name: burn_now!
--- Units of a locked account's allowances, used at once.
+-- Units of locked accounts' allowances, used at once.
 WITH taken AS (
-    SELECT i.allowance_id, i.units, i.per, i.no
-      FROM unnest(:allowance_ids::uuid[], :units::bigint[], :pers::bigint[]) WITH ORDINALITY AS i (allowance_id, units, per, no)
+    SELECT i.usage_id, i.no, i.allowance_id, i.units, i.per
+      FROM unnest(:usage_ids::uuid[], :nos::smallint[], :allowance_ids::uuid[], :units::bigint[], :pers::bigint[])
+           AS i (usage_id, no, allowance_id, units, per)
 ), used AS (
-    UPDATE allowance w SET used_units = w.used_units + t.units FROM taken t WHERE w.allowance_id = t.allowance_id
+    UPDATE allowance w SET used_units = w.used_units + t.units
+      FROM (SELECT o.allowance_id, sum(o.units)::bigint AS units FROM taken o GROUP BY o.allowance_id) t
+     WHERE w.allowance_id = t.allowance_id
 )
 INSERT INTO burn (source_id, burn_no, allowance_id, per, held_units, used_units)
-SELECT :usage_id, t.no, t.allowance_id, t.per, t.units, t.units FROM taken t;
+SELECT t.usage_id, t.no, t.allowance_id, t.per, t.units, t.units FROM taken t;
 
 -- name: set_zone$
 -- A subscriber went abroad, or came home.

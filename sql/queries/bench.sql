@@ -57,3 +57,42 @@ UPDATE account a SET balance_micro = a.balance_micro - s.amount_micro
 -- name: make_dearer!
 -- Each rate by a micro-unit a second.
 UPDATE rate SET rate_micro = rate_micro + 60;
+
+-- name: add_account$
+INSERT INTO account (kind, name, currency) VALUES ('subscriber', gen_random_uuid(), 'EUR') RETURNING account_id;
+
+-- name: add_people!
+-- Ten partners, each with a thousand accounts.
+WITH made AS (
+    INSERT INTO account (kind, name, currency, funding)
+    SELECT 'partner', 'bench partner ' || n, 'EUR', 'postpaid' FROM generate_series(1, 10) AS n
+    RETURNING account_id, name
+), partners AS (
+    INSERT INTO partner (name, account_id) SELECT name, account_id FROM made RETURNING partner_id
+)
+INSERT INTO account (kind, name, currency, partner_id)
+SELECT 'subscriber', 'bench ' || partner_id || ' ' || n, 'EUR', partner_id FROM partners, generate_series(1, 1000) AS n;
+
+-- name: a_partner$
+SELECT partner_id FROM partner ORDER BY partner_id LIMIT 1;
+
+-- name: add_cdrs!
+-- Records of sixty days from now on, the partners in turn, nine of ten answered.
+WITH people AS MATERIALIZED (
+    SELECT account_id, partner_id, row_number() OVER (ORDER BY account_id) AS place FROM account WHERE kind = 'subscriber'
+), fresh AS (
+    INSERT INTO call (call_id, switch_id, uniqueid, sip_call_id, account_id, a_number, dialled, b_number, state, sell, admitted_at,
+                      answered_at, ended_at, talk_ms, q850_cause, release_party, ended_by, partner_id)
+    SELECT uuidv7(t.shift), '00000000-0000-7000-8000-000000000000', n, n, p.account_id, '+4915' || (10000000 + n), '+493023125000',
+           '+493023125000',
+           CASE WHEN n % 10 = 0 THEN 'unanswered' ELSE 'answered' END,
+           '{"rate_id": "r", "deck_id": "d", "prefix": "49", "destination": "Germany", "currency": "EUR", "rate_micro": 90000}',
+           now() + t.shift, CASE WHEN n % 10 > 0 THEN now() + t.shift END, now() + t.shift + interval '3 min',
+           CASE WHEN n % 10 > 0 THEN 60000 + n % 60000 ELSE 0 END, 16, 'caller', 'journal', p.partner_id
+      FROM generate_series(:first::bigint, :last::bigint) AS n
+     CROSS JOIN LATERAL (SELECT make_interval(secs => 5184000.0 * n / :total::bigint) AS shift) AS t
+      JOIN people p ON p.place = 1 + n % (SELECT count(*) FROM people)
+    RETURNING call_id, account_id, state, talk_ms
+)
+INSERT INTO charge (call_id, account_id, billed_s, amount_micro, currency)
+SELECT call_id, account_id, talk_ms / 1000, talk_ms * 1.5, 'EUR' FROM fresh WHERE state = 'answered';

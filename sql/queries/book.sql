@@ -14,6 +14,14 @@ SELECT prefix, uuid_send(rate_id) AS rate_id, destination, rate_micro, connect_f
        blocked, grace_s, origin_set, tiers
   FROM rate WHERE deck_id = :deck_id AND valid @> :at::timestamptz ORDER BY prefix;
 
+-- name: rates_for
+-- Of every deck the few rates that one number could be priced by, in the order of their prefixes.
+SELECT deck_id, prefix, uuid_send(rate_id) AS rate_id, destination, rate_micro, connect_fee_micro, initial_s, next_s, minimum_s,
+       blocked, grace_s, origin_set, tiers
+  FROM rate
+ WHERE deck_id = ANY(:deck_ids::uuid[]) AND prefix = ANY(:prefixes::text[]) AND valid @> :at::timestamptz
+ ORDER BY deck_id, prefix;
+
 -- name: rates_of_version
 -- The same, as an older version of the deck had them.
 SELECT prefix, uuid_send(rate_id) AS rate_id, destination, rate_micro, connect_fee_micro, initial_s, next_s, minimum_s,
@@ -48,8 +56,8 @@ SELECT plan_id, name, deck_id, margin_floor_micro, roaming_deck_id, zero_rated, 
 
 -- name: trunks
 SELECT t.trunk_id, t.name, t.account_id, a.name AS carrier, t.deck_id, t.host, t.port, t.capacity, t.priority, t.ring_s,
-       t.enabled, t.policy_class
-  FROM trunk t JOIN account a USING (account_id) ORDER BY t.name;
+       t.enabled, t.policy_class, t.cps, t.state, t.b_format, t.a_format, t.tech_prefix, s.health
+  FROM trunk t JOIN account a USING (account_id) LEFT JOIN trunk_state s USING (trunk_id) ORDER BY t.name;
 
 -- name: apps
 SELECT app_id, name, sip_host, sip_secret FROM app ORDER BY name;

@@ -2,20 +2,23 @@
 
 -- name: caller^
 -- Everything an admission is decided on that is not held in memory. One row, or none for an unknown caller.
--- on_net is asked only where a B-number is given. Allowances: see allowances_v1.
+-- on_net is asked only where a B-number is given, what is left of a spend cap only where there is one.
+-- Allowances: see allowances_v1.
 SELECT s.subscriber_id, s.account_id, s.plan_id, s.state AS subscriber_state, s.zone, a.state AS account_state, a.currency,
        a.balance_micro - a.held_micro + CASE a.funding WHEN 'postpaid' THEN a.credit_limit_micro ELSE 0 END AS available_micro,
        a.call_cap, EXISTS (SELECT 1 FROM rollout_allow r WHERE r.subscriber_id = s.subscriber_id) AS allowed,
        CASE WHEN a.call_cap IS NULL THEN 0
             ELSE (SELECT count(*) FROM lease l WHERE l.account_id = a.account_id AND l.expires_at > now()) END AS live,
        EXISTS (SELECT 1 FROM subscriber o WHERE o.a_number = :b_number AND o.app_id = s.app_id AND o.state = 'active') AS on_net,
-       CASE WHEN a.bundled THEN allowances_v1(a.account_id, s.zone, :at) END AS allowances
+       CASE WHEN a.bundled THEN allowances_v1(a.account_id, s.zone, :at) END AS allowances,
+       CASE WHEN a.spend_cap_micro IS NOT NULL THEN spend_left_v1(a.account_id, :at) END AS spend_left_micro
   FROM subscriber s JOIN account a USING (account_id) JOIN app USING (app_id)
- WHERE s.a_number = :a_number AND app.name = :app;
+ WHERE s.a_number = :a_number AND s.state <> 'closed' AND app.name = :app;
 
 -- name: apps_of
 -- The apps in which a number has a subscriber.
-SELECT app.name FROM subscriber JOIN app USING (app_id) WHERE a_number = :a_number ORDER BY app.name;
+SELECT app.name FROM subscriber s JOIN app USING (app_id)
+ WHERE s.a_number = :a_number AND s.state <> 'closed' ORDER BY app.name;
 
 -- name: trunks_live
 -- Calls now on the trunks that have a capacity.
@@ -26,6 +29,12 @@ SELECT t.trunk_id, (SELECT count(*) FROM lease l WHERE l.trunk_id = t.trunk_id A
 SELECT * FROM call_admit_v2(
     :switch_id, :uniqueid, :sip_call_id, :channel, :subscriber_id, :account_id, :a_number, :dialled, :b_number,
     :sell, :routes, :trunk_id, :trunk_cap, :hold_micro, :currency, :limit_ms, :lease_s, :allowance_ids, :units, :pers, :at);
+
+-- name: admit_paced^
+-- The same over a trunk with a limit of calls a second.
+SELECT * FROM call_admit_paced_v1(
+    :switch_id, :uniqueid, :sip_call_id, :channel, :subscriber_id, :account_id, :a_number, :dialled, :b_number,
+    :sell, :routes, :trunk_id, :trunk_cap, :hold_micro, :currency, :limit_ms, :lease_s, :allowance_ids, :units, :pers, :at, :trunk_cps);
 
 -- name: refuse!
 -- A refusal is a call, too: it has its row, so that "every attempt to call ends in one record" can be proved.
@@ -42,6 +51,11 @@ SELECT c.call_id, c.sell, c.routes, c.a_number, c.b_number, c.sip_call_id, c.sta
 -- name: attempt_ended$
 SELECT call_attempt_ended_v1(:call_id, :attempt_no::smallint, :trunk_id, :outcome, :fault, :sip_code, :q850_cause, :pdd_ms, :currency,
                              :buy, :next_attempt_no::smallint, :next_trunk_id, :next_cap, :lease_s);
+
+-- name: attempt_ended_paced$
+-- The same where the next trunk has a limit of calls a second.
+SELECT call_attempt_ended_paced_v1(:call_id, :attempt_no::smallint, :trunk_id, :outcome, :fault, :sip_code, :q850_cause, :pdd_ms,
+                                   :currency, :buy, :next_attempt_no::smallint, :next_trunk_id, :next_cap, :lease_s, :next_cps);
 
 -- name: answered!
 -- Calls that were answered: from here the hold runs down, so the next slice gets its due time.
@@ -148,13 +162,6 @@ SELECT * FROM hold WHERE call_id = :call_id;
 -- name: story_entries
 SELECT e.entry_no, a.name AS account, e.amount_micro, e.currency FROM entry e JOIN account a USING (account_id)
  WHERE e.transfer_id = :call_id ORDER BY e.entry_no;
-
--- name: recent
--- Calls, newest first, before a given one.
-SELECT c.call_id, c.state, c.refuse_reason, c.a_number, c.b_number, c.dialled, c.admitted_at, c.answered_at, c.ended_at, c.talk_ms,
-       c.sip_call_id, h.amount_micro, h.currency
-  FROM call c LEFT JOIN charge h USING (call_id)
- WHERE c.call_id < :before ORDER BY c.call_id DESC LIMIT :page;
 
 -- name: latest^
 -- The newest call and how far it is.

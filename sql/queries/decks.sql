@@ -6,10 +6,10 @@ SELECT d.deck_id, d.name, d.side, d.currency, d.version, d.changed_at, d.terms,
   FROM deck d ORDER BY d.name;
 
 -- name: head^
-SELECT deck_id, name, side, currency, version, terms FROM deck WHERE name = :name;
+SELECT deck_id, name, side, currency, version, terms, notice_days FROM deck WHERE deck_id = deck_named_v1(:name);
 
--- name: create_deck!
-INSERT INTO deck (name, side, currency) VALUES (:name, :side, :currency) ON CONFLICT (name) DO NOTHING;
+-- name: create_deck$
+INSERT INTO deck (name, side, currency) VALUES (:name, :side, :currency) ON CONFLICT DO NOTHING RETURNING deck_id;
 
 -- name: set_terms!
 UPDATE deck SET terms = :terms::jsonb, changed_at = clock_timestamp() WHERE deck_id = :deck_id;
@@ -238,19 +238,27 @@ SELECT count(*) FROM (
 ) AS named;
 
 -- name: add_import$
-INSERT INTO deck_import (deck_id, base_version, mode, state, file_name, file_sha256, effective_at, author, staged_at, summary)
-VALUES (:deck_id, :base_version, :mode, 'refused', :file_name, :file_sha256, :effective_at, :author, :at, '{}')
+INSERT INTO deck_import (deck_id, base_version, mode, state, file_name, file_sha256, effective_at, author, staged_at, summary,
+                         owner_id, idempotency_key, fingerprint, dry_run)
+VALUES (:deck_id, :base_version, :mode, 'refused', :file_name, :file_sha256, :effective_at, :author, :at, '{}',
+        :owner_id, :idempotency_key, :fingerprint, :dry_run)
 RETURNING import_id;
 
 -- name: finish_import!
-UPDATE deck_import SET state = :state, adds = :adds, removes = :removes, summary = :summary
+UPDATE deck_import SET state = :state, adds = :adds, removes = :removes, summary = :summary, rises_at = :rises_at
  WHERE import_id = :import_id;
 
 -- name: forget_staged!
--- Imports of the deck that can be applied no more need their rows no more.
+-- Imports of the deck that can be applied no more need their rows no more; nor do those behind so many newer ones.
 DELETE FROM deck_import_row WHERE import_id IN (
-    SELECT import_id FROM deck_import WHERE deck_id = :deck_id AND state = 'staged' AND base_version < :version
+    SELECT import_id FROM (
+        SELECT import_id, base_version, row_number() OVER (ORDER BY import_id DESC) AS place
+          FROM deck_import WHERE deck_id = :deck_id AND state = 'staged' AND import_id <> :import_id) AS old
+     WHERE base_version < :version OR place >= :kept
 );
+
+-- name: forget_import!
+DELETE FROM deck_import_row WHERE import_id = :import_id;
 
 -- name: forget_file!
 -- What staging made, so that another file can be staged in the same transaction.
@@ -259,7 +267,8 @@ DROP TABLE IF EXISTS deck_unmatched;
 
 -- name: import_of^
 SELECT i.import_id, i.deck_id, d.name AS deck, d.currency, d.version AS deck_version, i.base_version, i.mode, i.state,
-       i.file_name, i.file_sha256, i.effective_at, i.author, i.staged_at, i.adds, i.removes, i.summary, i.version
+       i.file_name, i.file_sha256, i.effective_at, i.author, i.staged_at, i.adds, i.removes, i.summary, i.version,
+       i.dry_run, i.rises_at
   FROM deck_import i JOIN deck d USING (deck_id) WHERE i.import_id = :import_id;
 
 -- name: lock_import^

@@ -2,7 +2,7 @@
 
 -- name: explained^
 -- A call with what is frozen of its price.
-SELECT c.call_id, c.a_number, c.dialled, c.b_number, c.sell, c.routes, c.talk_ms, c.admitted_at, c.answered_at, c.state, c.bundled,
+SELECT c.call_id, c.a_number, c.dialled, c.b_number, c.sell, c.talk_ms, c.admitted_at, c.answered_at, c.state, c.bundled,
        h.amount_micro, h.written_off_micro, h.billed_s, h.covered_s, h.currency
   FROM call c LEFT JOIN charge h USING (call_id) WHERE c.call_id = :call_id;
 

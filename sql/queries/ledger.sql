@@ -150,3 +150,15 @@ SELECT t.transfer_id, t.reverses,
 -- Refunds of more than was booked, in the wrong direction, or of what was reversed as well.
 SELECT r.transfer_id, r.account_id, r.refunded_micro, r.booked_micro FROM refunded r
  WHERE r.wrong OR EXISTS (SELECT 1 FROM transfer t WHERE t.kind = 'reversal' AND t.reverses = r.transfer_id);
+
+-- name: audit_spending
+-- Accounts with a cap whose running count of what they spent is not that of their entries. A booking that waited for the account
+-- while a day began may stand on either side of midnight.
+SELECT a.account_id, a.name, a.spend_base_micro - a.balance_micro AS counted_micro, s.spent_micro
+  FROM account a
+ CROSS JOIN LATERAL (SELECT coalesce(-sum(e.amount_micro), 0) AS spent_micro,
+                            coalesce(-sum(e.amount_micro) FILTER (WHERE t.booked_at >= a.spend_since), 0) AS since_micro
+                       FROM entry e JOIN transfer t USING (transfer_id)
+                      WHERE e.account_id = a.account_id AND t.booked_at >= a.spend_since - interval '1 minute'
+                        AND transfer_spends_v1(t.kind, t.reverses)) s
+ WHERE a.spend_cap_micro IS NOT NULL AND a.spend_base_micro - a.balance_micro NOT IN (s.spent_micro, s.since_micro);

@@ -449,6 +449,22 @@ async def test_the_end_of_an_originate_comes_with_its_reply(name: str) -> None:
         assert reply.events[-1]["response"].lower() == name.partition("_")[2]
 
 
+async def test_a_call_is_begun_without_waiting_for_how_it_goes() -> None:
+    async def script(peer: Conversation) -> None:
+        await peer.welcome()
+        peer.answer(await peer.next(), "Response: Success\r\nMessage: Originate successfully queued")
+        peer.answer(await peer.next(), "Response: Error\r\nMessage: Permission denied")
+        await peer.until_closed()
+
+    async with stage(script) as play:
+        await play.ami.originate(Channel="Local/s@x", Context="y", Exten="s", Priority=1)
+        assert (play.heard[-1]["Action"], play.heard[-1]["Async"]) == ("Originate", "true")
+        with pytest.raises(AmiRefused, match="Permission denied"):
+            await play.ami.originate(Channel="Local/s@x", Context="y", Exten="s", Priority=1)
+        with pytest.raises(LocalProtocolError):
+            await play.ami.originate(Channel="Local/s@x\r\nAsync: false")
+
+
 async def test_nothing_is_written_when_a_value_would_inject() -> None:
     async with stage(healthy) as play:
         for call in (

@@ -115,6 +115,16 @@ def refused(said: Said, cause: int) -> bool:
     return (said.fields["verdict"], said.fields["cause"]) == ("stop", str(cause))
 
 
+def test_numbers_are_written_as_the_trunks_carrier_wants_them(failsafe: Failsafe) -> None:
+    failsafe.put(replace(sample(), writing={"carrier_a": ["international", "national", "77"]}))
+    said = failsafe.ask(header())
+    assert said.fields["dial"] == f"PJSIP/7700{CALLED[1:]}@carrier_a"
+    assert said.fields["cli"] == f"0{CALLER.removeprefix('+49')}"
+    token = parse_token(said.fields["call"])
+    assert token is not None
+    assert token.orphan == Orphan(UUID(SUBSCRIBER), CALLER, CALLED, "carrier_a")
+
+
 # ---------------------------------------------------------------- who may call
 
 

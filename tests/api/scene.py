@@ -12,6 +12,7 @@ from uuid import UUID, uuid4
 import asyncpg
 from fastapi import FastAPI
 from httpx import ASGITransport, AsyncClient, Response
+from pydantic import SecretStr
 
 from bridge.api.app import Services, create_app, guarded
 from bridge.api.auth import ALL, create_key
@@ -107,7 +108,8 @@ async def api_scene(dsn: str, tmp_path: Path) -> AsyncIterator[Api]:
     async with seeded(linked) as house:
         asking: asyncpg.Pool = await open_pool(Database(pool_max=4), linked, role=PARTNER_ROLE)
         books, agi = BookWatch(house.pool, dsn), AgiStats()
-        services = Services(Settings(), house.pool, asking, books, lambda: asdict(agi), lambda: None)
+        settings = Settings(database=Database(dsn=SecretStr(dsn)))
+        services = Services(settings, house.pool, asking, books, lambda: asdict(agi), lambda: None)
         app = create_app(services)
         try:
             async with AsyncClient(transport=ASGITransport(guarded(app)), base_url="http://bridge") as client:

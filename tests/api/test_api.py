@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -10,7 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from bridge.api.auth import create_key
 from bridge.database import connection
 from bridge.sandbox.postgres import EmbeddedPostgres
-from tests.api.scene import Api, problem
+from tests.api.scene import Api, Partner, problem
 
 
 async def refused(api: Api, headers: dict[str, str] | list[tuple[bytes, bytes]]) -> None:
@@ -112,9 +113,24 @@ async def test_ready_when_there_are_a_database_and_a_book(api: Api) -> None:
     assert response.status_code == 503
     assert response.json()["database"] == "ok"
     await api.books.load()
+    api.agi.accepted, api.agi.answered = 5, 3
     response = await api.client.get("/readyz")
     assert response.status_code == 200
-    assert response.json() == {"ready": True, "database": "ok", "book": "ok", "ami": "kept by another worker"}
+    told = response.json()
+    assert told.pop("database_ms") >= 0
+    assert told == {
+        "ready": True, "database": "ok", "book": "ok", "book_age_s": 0, "deck_age_s": told["deck_age_s"],
+        "ami": "kept by another worker", "agi": {"accepted": 5, "open": 2},
+    }  # fmt: skip
+
+
+async def test_old_decks_are_told_of_and_stop_nothing(api: Api) -> None:
+    await api.house.rows("ALTER TABLE deck DISABLE TRIGGER ALL")
+    await api.house.rows("UPDATE deck SET changed_at = now() - interval '2 days'")
+    await api.books.load()
+    response = await api.client.get("/readyz")
+    assert response.status_code == 200
+    assert 2 * 86_400 <= response.json()["deck_age_s"] < 2 * 86_400 + 600
 
 
 async def test_without_its_database_it_lives_says_so_and_comes_back(
@@ -143,4 +159,52 @@ async def test_metrics_can_be_scraped(api: Api) -> None:
     families = {family.name: family for family in text_string_to_metric_families(response.text)}
     assert families["callbridge_books_loaded"].samples[0].value == 1
     assert families["callbridge_agi_sessions_open"].samples[0].value == 3
-    assert {family.type for family in families.values()} <= {"counter", "gauge"}
+    assert {family.type for family in families.values()} <= {"counter", "gauge", "histogram"}
+
+
+async def test_requests_are_counted_by_route_not_by_what_was_asked(api: Api) -> None:
+    await api.operator.get("/v1/partners")
+    await api.operator.get(f"/v1/partners/{api.alpha.id}")
+    await api.operator.get("/v1/partners/prt_7")
+    await api.client.get("/v1/partners")
+    for path in ("/never/heard/of", "/nor/of/this"):
+        await api.client.request("BREW", path)
+    text = (await api.client.get("/metrics")).text
+    samples = {
+        (sample.labels["method"], sample.labels["route"], sample.labels["status"]): sample.value
+        for family in text_string_to_metric_families(text)
+        if family.name == "callbridge_api_requests"
+        for sample in family.samples
+    }
+    assert samples == {
+        ("GET", "/v1/partners", "200"): 1, ("GET", "/v1/partners", "401"): 1,
+        ("GET", "/v1/partners/{partner_id}", "200"): 1, ("GET", "/v1/partners/{partner_id}", "404"): 1,
+        ("other", "other", "404"): 2,
+    }  # fmt: skip
+    assert 'callbridge_api_request_seconds_count{method="GET",route="/v1/partners"} 2.0' in text
+    assert api.alpha.id not in text
+
+
+async def test_no_connection_stays_somebodys(api: Api) -> None:
+    """Many at once on few connections, operators between partners, some refused half way: each sees what is theirs."""
+    for partner in (api.alpha, api.beta):
+        who = await api.house.subscriber(1_000_000)
+        await api.own("account", partner, account_id=who.account_id)
+        await api.house.call(who, "+999")
+    narrow = await api.key("calls:read", partner_id=api.beta.partner_id)
+    clients = [api.alpha, api.beta, api.operator, narrow, api.alpha, api.operator] * 10
+    said = await asyncio.gather(*(one.get("/v1/cdrs") for one in clients))
+    for client, response in zip(clients, said, strict=True):
+        if client is narrow:
+            problem(response, 403, "scope_missing")
+            continue
+        owners = {one["partner_id"] for one in response.json()["data"]}
+        assert owners == ({client.id} if isinstance(client, Partner) else {api.alpha.id, api.beta.id})
+
+
+async def test_revoked_while_others_go_on(api: Api) -> None:
+    assert (await api.alpha.get("/v1/cdrs")).status_code == 200
+    await api.house.rows("UPDATE api_key SET revoked_at = now() WHERE partner_id = $1", api.alpha.partner_id)
+    problem(await api.alpha.get("/v1/cdrs"), 401, "not_authenticated")
+    problem(await api.alpha.get("/v1/cdrs/cdr_7"), 401, "not_authenticated")
+    assert (await api.beta.get("/v1/cdrs")).json()["data"] == []

@@ -17,8 +17,9 @@ class Wire:
     def __init__(self) -> None:
         self.port, self.far_port = free_ports(2)
         self._ends: list[socket.socket] = []
-        self._passes = threading.Event()
+        self._passes, self._back = threading.Event(), threading.Event()
         self._passes.set()
+        self._back.set()
         self._lock = threading.Lock()
         self._listening = socket.create_server((LOOPBACK, self.port))
         threading.Thread(target=self._accept, daemon=True).start()
@@ -38,6 +39,10 @@ class Wire:
         """Whatever is said from now on is not heard at the other end; the connections stay open."""
         self._passes.clear()
 
+    def mute(self) -> None:
+        """What the far end says from now on is not heard; it still hears all."""
+        self._back.clear()
+
     def cut(self) -> None:
         """Every connection is lost with what was on its way; new ones work."""
         with self._lock:
@@ -46,6 +51,7 @@ class Wire:
             with suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
         self._passes.set()
+        self._back.set()
 
     def _accept(self) -> None:
         while True:
@@ -60,14 +66,16 @@ class Wire:
                 continue
             with self._lock:
                 self._ends += [near, far]
-            for one, other in ((near, far), (far, near)):
-                threading.Thread(target=self._pass_on, args=(one, other), daemon=True).start()
+            threading.Thread(target=self._pass_on, args=(near, far), daemon=True).start()
+            threading.Thread(target=self._pass_on, args=(far, near, self._back), daemon=True).start()
 
-    def _pass_on(self, one: socket.socket, other: socket.socket) -> None:
+    def _pass_on(self, one: socket.socket, other: socket.socket, also: threading.Event | None = None) -> None:
         with one:
             with suppress(OSError):
                 while said := one.recv(65536):
                     self._passes.wait()
+                    if also is not None:
+                        also.wait()
                     other.sendall(said)
             with suppress(OSError):
                 other.shutdown(socket.SHUT_RDWR)

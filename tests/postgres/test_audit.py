@@ -64,6 +64,11 @@ NO_TRIGGERS = "SET LOCAL session_replication_role = replica; "
         ("UPDATE account SET balance_micro = balance_micro + 1 WHERE account_id = '{account}'", {BALANCES}),
         ("UPDATE account SET held_micro = held_micro + 1 WHERE account_id = '{account}'", {HELD}),
         (
+            """SELECT spend_cap_set_v1('{account}', 1000000, 'day', now());
+            UPDATE account SET spend_base_micro = spend_base_micro + 1 WHERE account_id = '{account}'""",
+            {"spending_is_counted_as_booked"},
+        ),
+        (
             """ALTER TABLE account DROP CONSTRAINT available_is_never_negative;
             UPDATE account SET balance_micro = -1 WHERE account_id = '{account}'""",
             {"prepaid_accounts_are_not_overdrawn", BALANCES},

@@ -84,8 +84,12 @@ def test_errors_are_told_and_nothing_is_applied(cli: Cli) -> None:
     assert [one["row"] for one in cli.json(*words, code=1)["errors"]] == [2, 3]
     (cli.folder / "rates.csv").write_text(RATES + "4a;X;1\n" * 60)
     assert "and 10 more" in cli(*words, code=1)
-    assert len(cli.json(*words, code=1)["errors"]) == 60
-    assert cli.json("show", "a")["rates"] == []
+    refused = cli.json(*words, code=1)
+    assert len(refused["errors"]) == 60 and refused["import_id"] is None
+    assert cli.json("list") == []
+    (cli.folder / "rates.csv").write_text("no header\n")
+    cli(*words, code=1)
+    assert cli.json("list") == []
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,6 @@ from uuid import UUID
 import pytest
 
 from bridge import queries
-from bridge.api.page import LAST
 from bridge.database import Connection
 from bridge.queries import Query
 from bridge.sandbox.seed import APP
@@ -114,8 +113,6 @@ async def test_no_question_reads_a_whole_table(full: tuple[Connection, UUID], mo
         "trunks_live": await rows_read(conn, calls.trunks_live),
         "frozen": await rows_read(conn, calls.frozen, call_ids=[call_id]),
         "endings": await rows_read(conn, calls.endings, call_ids=[call_id]),
-        "recent": await rows_read(conn, calls.recent, before=LAST, page=21),
-        "older": await rows_read(conn, calls.recent, before=await of_the_middle(conn), page=21),
         "bundled": await rows_read(
             conn,
             calls.bundled,
@@ -148,13 +145,7 @@ async def test_no_question_reads_a_whole_table(full: tuple[Connection, UUID], mo
     }
     assert {name: count for name, count in asked.items() if count > READ_MAX} == {}
     # What has an answer was looked up at all: the count above is not empty for another reason.
-    assert (
-        min(
-            asked[name]
-            for name in ("caller", "frozen", "recent", "older", "story_entries", "account", "statement")
-        )
-        > 0
-    )
+    assert min(asked[name] for name in ("caller", "frozen", "story_entries", "account", "statement")) > 0
 
 
 async def test_leases_are_counted_by_index(full: tuple[Connection, UUID]) -> None:
@@ -175,10 +166,3 @@ async def test_a_whole_table_read_is_seen(full: tuple[Connection, UUID]) -> None
     conn, _ = full
     blind = Query("SELECT 1 FROM call WHERE sip_call_id = $1", ("sip_call_id",))
     assert await rows_read(conn, blind, sip_call_id="none") > ROWS
-
-
-async def of_the_middle(conn: Connection) -> UUID:
-    found: UUID = await conn.fetchval(
-        "SELECT call_id FROM call ORDER BY call_id OFFSET $1 LIMIT 1", ROWS // 2
-    )
-    return found

@@ -223,9 +223,9 @@ async def test_terms_and_bands_change_without_a_version_and_reach_the_book(house
         told = changed_of(await applied(house, late))
         await house.rows("SELECT pg_notify('callbridge_config', 'end')")
         async with asyncio.timeout(10):
-            tables = [await heard.get() for _ in range(3)]
+            tables = [await heard.get() for _ in range(4)]
         await conn.remove_listener("callbridge_config", hear)
-    assert tables == ["deck", "deck_band", "end"], "what changed nothing gave no notice"
+    assert tables == ["deck", "deck_band", "plan", "end"], "what changed nothing gave no notice"
     assert told == {
         "terms of sell hours": ("changed", "tax mode inclusive percent 19 → mode inclusive percent 7"),
         "band evening": ("changed", "priced by sell hours evening"),

@@ -117,7 +117,7 @@ def test_a_plan_names_every_trunk_once_in_an_order_of_its_own(trunks, shuffle, l
 
 BUYS = st.lists(
     st.builds(
-        lambda i, rows, blocked, currency, priority, capacity, enabled: Trunk(
+        lambda i, rows, blocked, currency, priority, capacity, state: Trunk(
             f"t{i}",
             f"n{i}",
             "c",
@@ -133,7 +133,9 @@ BUYS = st.lists(
             ),
             capacity,
             priority,
-            enabled=enabled,
+            enabled=state != "disabled",
+            draining=state == "draining",
+            down=state == "down",
         ),
         st.integers(0, 99),
         ROWS,
@@ -141,7 +143,7 @@ BUYS = st.lists(
         st.sampled_from(["EUR", "EUR", "USD"]),
         st.integers(0, 1),
         st.one_of(st.none(), st.integers(0, 2)),
-        st.integers(0, 9).map(bool),
+        st.sampled_from(["up"] * 7 + ["disabled", "draining", "down", "down"]),
     ),
     max_size=5,
     unique_by=lambda trunk: trunk.trunk_id,
@@ -156,6 +158,7 @@ CALLS = st.lists(
             "limit": st.integers(0, 3),
             "origins": ORIGINS,
             "zero_rated": st.booleans(),
+            "paced": st.sets(st.integers(0, 9).map(lambda i: f"t{i}"), max_size=2),
         }
     ),
     min_size=1,

@@ -26,6 +26,7 @@ from bridge.calls.audit import audit
 from bridge.calls.frozen import Frozen
 from bridge.database import connection, transaction
 from bridge.errors import Conflict, InsufficientFunds, StoreUnavailable
+from bridge.partners.store import SpendCap, set_spend_cap
 from bridge.rating.store.allowances import renew_due
 from bridge.sandbox.postgres import EmbeddedPostgres
 from bridge.sandbox.seed import SeedBundle
@@ -54,6 +55,7 @@ OPS = st.one_of(
     st.tuples(st.just("buy"), who, st.booleans()),
     st.tuples(st.just("usage"), who, st.integers(1, 2), st.integers(1, 5)),
     st.tuples(st.just("renew"), st.sampled_from((0, 30, 61))),
+    st.tuples(st.just("cap"), who, st.sampled_from((None, 0, 15_000, 40_000)), st.sampled_from(("day", "month"))),
     st.tuples(st.just("kill"), who, st.integers(0, 40)),
     st.tuples(st.just("expire"), call),
 )  # fmt: skip
@@ -80,7 +82,7 @@ class Scene:
         try:
             verdict = await self.house.call(self.whos[place], dialled)
         except StoreUnavailable as error:
-            if "was raced" not in str(error):  # a deadlock, or a lock that came too late
+            if "came first" not in str(error):  # a deadlock, or a lock that came too late
                 raise
             return
         if isinstance(verdict, Admitted):
@@ -126,6 +128,11 @@ class Scene:
     async def renew(self, days: int) -> None:
         async with transaction(self.house.pool) as conn:
             await renew_due(conn, self.house.begin_at + timedelta(days=days))
+
+    async def cap(self, place: int, cap_micro: int | None, period: str) -> None:
+        given = None if cap_micro is None else SpendCap(cap_micro, period)
+        async with transaction(self.house.pool) as conn:
+            await set_spend_cap(conn, UUID(self.whos[place].account_id), given)
 
     async def kill(self, place: int, turns: int) -> None:
         """A worker dies while it admits a call: nobody learns whether it was written."""

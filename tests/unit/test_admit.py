@@ -67,11 +67,17 @@ def test_little_money_holds_what_there_is():
     ("changes", "expected"),
     [
         ({"subscriber_state": "suspended"}, "account_suspended"),
+        ({"subscriber_state": "pending"}, "account_suspended"),
+        ({"subscriber_state": "closed"}, "account_suspended"),
         ({"account_state": "closed"}, "account_suspended"),
         ({"allowed": False}, "not_invited"),
         ({"live": 2}, "too_many_calls"),
         ({"available_micro": 59_999}, "no_credit"),
         ({"available_micro": -5}, "no_credit"),
+        ({"spend_left_micro": 59_999}, "spend_cap"),
+        ({"spend_left_micro": -5}, "spend_cap"),
+        ({"spend_left_micro": 60_000}, "admitted"),
+        ({"spend_left_micro": 5, "available_micro": 4}, "no_credit"),
         ({"currency": "USD"}, "no_rate"),
     ],
 )

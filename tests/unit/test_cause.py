@@ -139,6 +139,7 @@ def test_the_table_is_total_and_speaks_only_causes_that_asterisk_knows() -> None
         (RefuseReason.barred_destination, 403),
         (RefuseReason.too_many_calls, 480),
         (RefuseReason.no_credit, 403),
+        (RefuseReason.spend_cap, 403),
         (RefuseReason.no_rate, 404),
         (RefuseReason.no_route, 503),
         (RefuseReason.unavailable, 503),

@@ -17,7 +17,7 @@ def callbridge(tmp_path, *words: str, config: str = "") -> subprocess.CompletedP
 @pytest.mark.parametrize(
     ("config", "words", "says"),
     [
-        ("[api]\nprot = 1", ("migrate",), "api.prot: is no setting. Known here: host, port."),
+        ("[api]\nprot = 1", ("migrate",), "api.prot: is no setting. Known here: host, port, quota."),
         ("", ("migrate",), "database.dsn: is empty"),
         ("[database]\ndsn = 'postgresql://h/d'\n[calls]\nslice_s = 1", ("serve",), "calls.slice_s"),
         ("", ("serve", "--config", "none.toml"), "none.toml: does not exist"),

@@ -59,3 +59,10 @@ def test_secrets_are_not_shown(tmp_path):
 def test_settings_do_not_change(tmp_path):
     with pytest.raises(ValueError, match="frozen"):
         load(tmp_path).api.port = 1
+
+
+def test_networks_are_listed_with_commas_in_the_environment(tmp_path):
+    networks = load(tmp_path, CALLBRIDGE__EVENTS__ALLOW_NETWORKS="127.0.0.0/8, ::1/128").events.allow_networks
+    assert [str(one) for one in networks] == ["127.0.0.0/8", "::1/128"]
+    with pytest.raises(ConfigError, match="allow_networks"):
+        load(tmp_path, "[events]\nallow_networks = ['everywhere']")

@@ -24,7 +24,7 @@ def test_the_dialplan_cuts_every_field_out_of_its_place():
     for field, place in (("dial", 2), ("cli", 7), ("call", 6), ("limit_s", 4), ("cause", 5)):
         assert FIELDS[place - 1] == field
     assert (
-        "Dial(${CUT(BRIDGE,|,2)},${CUT(BRIDGE,|,3)},U(answered^${CUT(BRIDGE,|,4)}^${CUT(BRIDGE,|,6)}))"
+        "Dial(${CUT(BRIDGE,|,2)},${CUT(BRIDGE,|,3)},U(answered${BRIDGE_LEG}^${CUT(BRIDGE,|,4)}^${CUT(BRIDGE,|,6)}))"
         in CODE
     )
 
@@ -57,6 +57,11 @@ def test_both_hangup_handlers_are_there_and_tell_the_same():
     assert told[0][0] == told[1][0]
 
 
+def test_every_leg_comes_to_contexts_that_are_there():
+    for name in (channel_vars.CLICK, channel_vars.JOINED, "answered-click"):
+        assert f"\n[{name}]\n" in DIALPLAN
+
+
 def test_every_global_is_used_and_none_is_used_undeclared():
     upper = set(re.findall(r"\$\{([A-Z_]+)\}", CODE))
     of_asterisk = {"EXTEN", "DIALSTATUS", "HANGUPCAUSE", "RINGTIME_MS", "PROGRESSTIME_MS", "DIALEDTIME_MS"}
@@ -71,6 +76,9 @@ def test_the_readme_names_them_all():
         channel_vars.LIMIT_S,
         channel_vars.CAUSE,
         channel_vars.SIP,
+        channel_vars.LEG,
+        channel_vars.CLICK,
+        channel_vars.JOINED,
     )
     for name in (*ROUTES, *FIELDS, *GLOBALS, *ours, *HANGUP_HANDLERS.values()):
         assert f"`{name}`" in README or f"/{name}`" in README, name

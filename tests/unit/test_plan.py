@@ -39,6 +39,10 @@ def names(made: RoutePlan) -> list[str]:
     return [route.name for route in made.routes]
 
 
+def routed(number: Number, sell: Tariff, trunks: list[Trunk], live: dict[str, int], **more: Any) -> RoutePlan:
+    return Router(trunks).plan(number, sell, live, **more)
+
+
 def left_out(made: RoutePlan) -> dict[str, str]:
     return {left.name: left.why for left in made.left_out}
 
@@ -243,6 +247,35 @@ def test_a_router_keeps_nothing_of_calls_that_differ() -> None:
     assert names(router.plan(munich, SELL, {}, limit=1)) == ["a"]
     assert names(router.plan(munich, SELL, {}, policy_class=VOIP_ONLY)) == []
     assert left_out(router.plan(Number("+33123456789"), SELL, {}))["b"] == "no prefix in its deck"
+
+
+@pytest.mark.parametrize("made_by", [plan, routed])
+def test_trunks_that_drain_or_are_paced_are_left_out(made_by: Any) -> None:
+    trunks = [
+        trunk("drained", {"49": 1_000}, draining=True),
+        trunk("paced", {"49": 2_000}, cps=5),
+        trunk("open", {"49": 3_000}),
+    ]
+    made = made_by(BERLIN, SELL, trunks, {}, paced={"id-paced"})
+    assert names(made) == ["open"]
+    assert left_out(made) == {"drained": "draining", "paced": "5 calls a second, and so many this second"}
+    assert names(made_by(BERLIN, SELL, trunks, {})) == ["paced", "open"]
+
+
+@pytest.mark.parametrize("made_by", [plan, routed])
+def test_a_trunk_that_is_down_is_the_last_resort(made_by: Any) -> None:
+    down = trunk("down", {"49": 1_000}, down=True)
+    made = made_by(BERLIN, SELL, [down, trunk("dear", {"49": 30_000})], {}, limit=1)
+    assert names(made) == ["dear"]
+    assert left_out(made) == {"down": "down"}
+    for others in (
+        [],
+        [trunk("full", {"49": 2_000}, capacity=0)],
+        [trunk("abroad", {"33": 1_000})],
+        [trunk("too_dear", {"49": 900_000})],
+        [trunk("also", {"49": 2_000}, down=True)],
+    ):
+        assert names(made_by(BERLIN, SELL, [down, *others], {}))[0] == "down"
 
 
 def test_another_policy_class_has_its_own_trunks() -> None:

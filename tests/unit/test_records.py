@@ -70,6 +70,9 @@ def test_a_call_that_was_never_dialled_has_no_attempt():
 
 
 def test_an_answer():
+    leg = parse_journal(f"answered|{CALL}.1|1795358452.060740|||PJSIP/alpha-02")
+    assert isinstance(leg, AnsweredLine)
+    assert (leg.pdd_ms, leg.channel) == (None, "PJSIP/alpha-02")
     line = parse_journal(f"answered|{CALL}.1|1795358452.060740|12|")
     assert isinstance(line, AnsweredLine)
     assert (line.answered_us, line.pdd_ms) == (1795358452060740, 12)
@@ -85,6 +88,7 @@ def test_an_answer():
         f"ended|{CALL}.1|{ENDED}|more",
         f"ended|{CALL}.1|1.5|{ENDED.split('|', 1)[1]}",
         f"answered|{CALL}.1||1|",
+        f"answered|{CALL}.1|1795358452.060740|||PJSIP/alpha-02|",
         f"answered|{CALL}.1|0.000000|1|",
         f"began|{CALL}.1|1795358452.060740|1|",
         f"answered|{CALL.upper()}.1|1795358452.060740|1|",

@@ -1,7 +1,90 @@
-"""Partners in the database. Each function sees what the role of its connection may see."""
+"""Partners in the database. Each function sees what the role of its connection may see.
+
+Deals and numbers: see `deal` and `number`.
+"""
 
 from __future__ import annotations
 
+from bridge.partners.store.account import (
+    Settings,
+    SpendCap,
+    account,
+    accounts,
+    allowances,
+    buy_bundle,
+    change_account,
+    entries,
+    holds,
+    set_spend_cap,
+    subscribers_account,
+    transfer,
+)
+from bridge.partners.store.audit import audit, audits
+from bridge.partners.store.key import (
+    change_key,
+    key,
+    key_by_prefix,
+    keys,
+    replace_key,
+    revoke_key,
+    valid_keys,
+)
 from bridge.partners.store.partner import add_partner, change_partner, partner, partners
+from bridge.partners.store.subscriber import (
+    NewAccount,
+    TooManyCodes,
+    add_subscriber,
+    ask_code,
+    attest,
+    change_subscriber,
+    proof,
+    proofs,
+    state_of,
+    subscriber,
+    subscribers,
+    try_code,
+)
+from bridge.partners.store.usage import payers, usage, usages
 
-__all__ = ["add_partner", "change_partner", "partner", "partners"]
+__all__ = [
+    "NewAccount",
+    "Settings",
+    "SpendCap",
+    "TooManyCodes",
+    "account",
+    "accounts",
+    "add_partner",
+    "add_subscriber",
+    "allowances",
+    "ask_code",
+    "attest",
+    "audit",
+    "audits",
+    "buy_bundle",
+    "change_account",
+    "change_key",
+    "change_partner",
+    "change_subscriber",
+    "entries",
+    "holds",
+    "key",
+    "key_by_prefix",
+    "keys",
+    "partner",
+    "partners",
+    "payers",
+    "proof",
+    "proofs",
+    "replace_key",
+    "revoke_key",
+    "set_spend_cap",
+    "state_of",
+    "subscriber",
+    "subscribers",
+    "subscribers_account",
+    "transfer",
+    "try_code",
+    "usage",
+    "usages",
+    "valid_keys",
+]

@@ -52,12 +52,16 @@ class Decks(Mapping[str, Deck]):
     """Decks by deck_id, with what tells whether they still hold.
 
     changes_at   when the first of them changes by the passing of time; None: never
+    changed_at   when somebody last changed one of them; None: there is none
     """
 
     def __init__(self, decks: Mapping[str, Deck], kept: Mapping[UUID, _Kept]) -> None:
         self._decks, self._kept = decks, kept
         self.changes_at: datetime | None = min(
             (one.head["changes_at"] for one in kept.values() if one.head["changes_at"]), default=None
+        )
+        self.changed_at: datetime | None = max(
+            (one.head["changed_at"] for one in kept.values()), default=None
         )
 
     def __getitem__(self, deck_id: str) -> Deck:
@@ -85,6 +89,27 @@ async def load_decks(conn: Connection, at: datetime, known: Decks = NO_DECKS) ->
         shelf = await _open_shelf(conn, at, known)
         decks = {str(deck_id): await shelf.deck(deck_id) for deck_id in shelf.heads}
     return Decks(decks, shelf.kept)
+
+
+async def load_decks_for(conn: Connection, at: datetime, digits: str) -> Decks:
+    """Every deck, with only those of its rates in force at `at` that a number could be priced by. Quick, however big.
+
+    digits   the number without +; empty: no rates at all
+    """
+    prefixes = [digits[:length] for length in range(1, len(digits) + 1)]
+    async with conn.transaction():
+        shelf = await _open_shelf(conn, at)
+        rates: defaultdict[UUID, list[Any]] = defaultdict(list)
+        for deck_id, *row in await queries.book.rates_for.all(
+            conn, deck_ids=list(shelf.heads), prefixes=prefixes, at=at
+        ):
+            rates[deck_id].append(row)
+        for deck_id, head in shelf.heads.items():
+            packing = Packing()
+            _pack(packing, rates[deck_id])
+            shelf.kept[deck_id] = _Kept(_deck(head, packing, head["version"]), head, at)
+        decks = {str(deck_id): await shelf.deck(deck_id) for deck_id in shelf.heads}
+    return Decks(decks, {})
 
 
 async def load_deck(conn: Connection, deck_id: str | UUID, at: datetime, version: int | None = None) -> Deck:

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 import tempfile
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, BinaryIO, Final, TypeAlias
 from uuid import UUID
 from zoneinfo import ZoneInfo
@@ -23,11 +24,13 @@ from bridge.rating.deck_cells import instant, plain_text
 from bridge.rating.deck_file import open_sheet
 from bridge.rating.deck_import import DeckRows, Finding, Frame, copied
 from bridge.rating.store.comparison import Comparison
+from bridge.rating.store.notice import find_rises
 from bridge.rating.terms import Terms
 from bridge.telephony.money import check_currency
 
 MODES: Final = ("add", "replace")
 SHOWN_MAX: Final = 50  # errors and changes told by default
+STAGED_KEPT: Final = 20  # imports of a deck that can still be applied
 _SPOOLED_BYTES: Final = 1 << 22
 _BLOCK_BYTES: Final = 1 << 20
 
@@ -47,6 +50,29 @@ class DeckFile:
     name: str
     author: str
     encoding: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """Who asked for an import from outside, and how far it may go.
+
+    owner_id     whose idempotency keys these are; fingerprint: of what was asked for with the key
+    dry_run      it can be looked at, never applied
+    notice       what gets dearer has to be announced as many days ahead as the deck says
+    errors_max   so many are kept; all are counted
+    lines_max    prefixes the file may stand for
+    """
+
+    owner_id: UUID | None = None
+    key: str | None = None
+    fingerprint: bytes | None = None
+    dry_run: bool = False
+    notice: bool = False
+    errors_max: int = sys.maxsize
+    lines_max: int = sys.maxsize
+
+
+NOBODY: Final = Asked()
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,10 +108,13 @@ class _Errors:
     """Everything that is wrong with a file, kept outside of memory when it is much."""
 
     spool: Spool
+    most: int
     count: int = 0
 
     def add(self, one: Finding) -> None:
         self.count += 1
+        if self.count > self.most:
+            return
         self.spool.write(f"{one.row}\t{copied(one.column)}\t{copied(one.problem)}\n".encode())
 
     async def keep(self, conn: Connection, import_id: UUID) -> None:
@@ -95,11 +124,12 @@ class _Errors:
             for line in self.spool:
                 yield f"{import_id}\t".encode() + line
 
-        await conn.copy_to_table("deck_import_error", source=lines(), schema_name="bridge")
+        columns = ("import_id", "row_no", "column_name", "problem")
+        await conn.copy_to_table("deck_import_error", source=lines(), columns=columns, schema_name="bridge")
 
 
-async def create_deck(conn: Connection, name: str, side: str, currency: str) -> None:
-    """Make an empty deck; nothing when one of this name exists.
+async def create_deck(conn: Connection, name: str, side: str, currency: str) -> bool:
+    """Make an empty deck; nothing when one of this name exists. Returns whether it was made.
 
     raises  DeckError: no such currency, or a name nobody can type
             Conflict: the one that exists is of another side or currency
@@ -110,12 +140,13 @@ async def create_deck(conn: Connection, name: str, side: str, currency: str) -> 
             raise ValueError("is empty or has blanks around it")
     except ValueError as wrong:
         raise DeckError(f"{name!r:.60} in {currency!r:.10}: {wrong}", column="deck") from None
-    await queries.decks.create_deck.run(conn, name=name, side=side, currency=currency)
+    made = await queries.decks.create_deck.value(conn, name=name, side=side, currency=currency)
     head = await queries.decks.head.one(conn, name=name)
     if (head["side"], head["currency"]) != (side, currency):
         raise Conflict(
             f"deck {name} is a {head['side']} deck in {head['currency']}. Use another name, or leave both out"
         )
+    return made is not None
 
 
 async def stage(
@@ -126,6 +157,7 @@ async def stage(
     *,
     at: datetime,
     effective_at: datetime | str | None = None,
+    asked: Asked = NOBODY,
     progress: Progress = lambda *_: None,
 ) -> Staged:
     """Read a file against the active version of a deck. No rate is changed.
@@ -134,6 +166,7 @@ async def stage(
     at            now
     effective_at  from when on rows hold that do not say; now unless given; a text is in the deck's time zone
     raises        NotFound: no such deck · DeckError: the file or its header cannot be read at all
+                  UniqueViolationError: the key was used for an import of the deck before
     """
     if mode not in MODES:
         raise DeckError(f"{mode!r:.20} is no mode. Use add or replace", column="mode")
@@ -142,7 +175,8 @@ async def stage(
     sets = {row["name"] for row in await queries.decks.origin_sets.all(conn)}
     frame = Frame(head["currency"], zone, sets, _begin(effective_at, zone) or at)
     with _spool() as wrong, _spool() as prices:
-        return await _staged(conn, head, given, mode, frame, at, _Errors(wrong), prices, progress)
+        errors = _Errors(wrong, asked.errors_max)
+        return await _staged(conn, head, given, mode, frame, at, asked, errors, prices, progress)
 
 
 async def _staged(
@@ -152,12 +186,13 @@ async def _staged(
     mode: str,
     frame: Frame,
     at: datetime,
+    asked: Asked,
     errors: _Errors,
     prices: Spool,
     progress: Progress,
 ) -> Staged:
     digest, size = _hashed(given.file)
-    rows = DeckRows(open_sheet(given.file, given.encoding), frame, prices, errors.add)
+    rows = DeckRows(open_sheet(given.file, given.encoding), frame, prices, errors.add, asked.lines_max)
 
     async def chunks() -> AsyncIterator[bytes]:
         for chunk in rows.chunks():
@@ -167,7 +202,8 @@ async def _staged(
     async with conn.transaction():
         import_id = await queries.decks.add_import.value(
             conn, deck_id=head["deck_id"], base_version=head["version"], mode=mode, file_name=given.name,
-            file_sha256=digest, effective_at=frame.effective_at, author=given.author, at=at,
+            file_sha256=digest, effective_at=frame.effective_at, author=given.author, at=at, owner_id=asked.owner_id,
+            idempotency_key=asked.key, fingerprint=asked.fingerprint, dry_run=asked.dry_run,
         )  # fmt: skip
         await queries.decks.make_room.run(conn)
         await queries.decks.make_staged_rows.run(conn)
@@ -179,18 +215,25 @@ async def _staged(
         progress("checking", 0, 0)
         await _find_overlaps(conn, errors)
         summary: dict[str, Any] = {"rows": rows.rows, "prefixes": rows.lines}
-        if errors.count:
-            summary["errors"] = errors.count
-            await errors.keep(conn, import_id)
-            state, counts = "refused", {"adds": 0, "removes": 0}
-        else:
+        counts, rises_at = {"adds": 0, "removes": 0}, None
+        if not errors.count:
             progress("comparing", 0, 0)
             compared = Comparison(import_id, head["deck_id"], mode == "add", frame.effective_at, at)
             counts = await compared.stage(conn, summary)
-            state = "staged" if counts["adds"] or counts["removes"] else "same"
-        await queries.decks.forget_staged.run(conn, deck_id=head["deck_id"], version=head["version"])
+            if asked.notice and head["side"] == "buy":
+                days = timedelta(days=head["notice_days"])
+                rises_at = await find_rises(conn, import_id, head["deck_id"], at, days, errors.add)
+        state = "staged" if counts["adds"] or counts["removes"] else "same"
+        if errors.count:
+            state, counts = "refused", {"adds": 0, "removes": 0}
+            summary = {"rows": rows.rows, "prefixes": rows.lines, "errors": errors.count}
+            await queries.decks.forget_import.run(conn, import_id=import_id)
+            await errors.keep(conn, import_id)
+        await queries.decks.forget_staged.run(
+            conn, deck_id=head["deck_id"], version=head["version"], import_id=import_id, kept=STAGED_KEPT
+        )
         await queries.decks.finish_import.run(
-            conn, import_id=import_id, state=state, summary=json.dumps(summary), **counts
+            conn, import_id=import_id, state=state, summary=json.dumps(summary), rises_at=rises_at, **counts
         )
         await queries.decks.forget_file.run(conn)
     return Staged(import_id, head["name"], state, summary)
@@ -212,6 +255,8 @@ async def apply(conn: Connection, import_id: UUID) -> int:
             return int(one["deck_version"])
         if one["state"] == "refused":
             raise Conflict(f"import {import_id} has errors. Mend the file and stage it again")
+        if one["dry_run"]:
+            raise Conflict(f"import {import_id} was a dry run. Stage the file again without")
         version = await queries.decks.next_version.value(
             conn, deck_id=one["deck_id"], version=one["base_version"]
         )

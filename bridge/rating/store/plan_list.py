@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
+from uuid import UUID
 
 from bridge import queries
 from bridge.database import Connection
@@ -21,6 +23,30 @@ async def plans(conn: Connection) -> list[dict[str, Any]]:
         _plan(row) | {"bundles": row["bundles"], "subscribers": row["subscribers"]}
         for row in await queries.plans.all_plans.all(conn)
     ]
+
+
+async def plans_page(
+    conn: Connection, before: UUID, rows: int, partner_id: UUID | None = None
+) -> list[dict[str, Any]]:
+    """Which plans there are for whoever asks, newest first: id, partner, name, edition."""
+    found = await queries.plans.plans_page.all(conn, before=before, rows=rows, partner_id=partner_id)
+    return [dict(row) for row in found]
+
+
+async def plans_told(conn: Connection, plan_ids: Sequence[UUID]) -> dict[UUID, dict[str, Any]]:
+    """Some plans as `plans` tells them."""
+    return {
+        row["plan_id"]: _plan(row) | {"bundles": row["bundles"], "subscribers": row["subscribers"]}
+        for row in await queries.plans.plans_told.all(conn, plan_ids=plan_ids)
+    }
+
+
+async def plan_named(conn: Connection, plan_id: UUID) -> Mapping[str, Any]:
+    """Id, partner, name, edition of a plan that is there for whoever asks. raises   NotFound"""
+    row: Mapping[str, Any] | None = await queries.plans.plan_named.one(conn, plan_id=plan_id)
+    if row is None:
+        raise NotFound("There is no such plan.")
+    return row
 
 
 async def show_plan(

@@ -18,7 +18,7 @@ from uuid import UUID
 
 from bridge import queries
 from bridge.database import Connection
-from bridge.errors import Conflict, DeckError
+from bridge.errors import Conflict, DeckError, NotFound
 from bridge.rating.deck_cells import guarded
 from bridge.rating.plan_file import BundlePart, CallRate, PlanFile
 from bridge.rating.store import imports
@@ -55,6 +55,14 @@ class Applied:
         }
 
 
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """Whose plan it is. asks: it is the partner who applies it, and may name its own decks only; else we are."""
+
+    partner_id: UUID | None
+    asks: bool = False
+
+
 async def plan_id_of(conn: Connection, name: str) -> UUID | None:
     found = await queries.plans.plan_of.one(conn, name=name)
     return found["plan_id"] if found else None
@@ -64,31 +72,69 @@ async def apply_plan(conn: Connection, plan: PlanFile, *, author: str, at: datet
     """Create the plan or make it what the file says, in one transaction. The same file again changes nothing.
 
     A plan of this name that was priced by other decks is priced by the file's from then on; those decks stay.
+    A partner's plan stays the partner's; a new one is ours.
     at       now: from then on its rates hold
     raises   Conflict: a deck or bundle of the plan belongs to somebody else, or is in another currency
              NotFound: a deck that the file names does not exist
     """
     async with conn.transaction():
         await queries.plans.take_turn.run(conn)
-        work = _Work(conn, plan, author, at)
-        return Applied(await work.run(), plan.name, tuple(work.parts), tuple(_notes(plan)))
+        before = await queries.plans.plan_of.one(conn, name=plan.name)
+        owner = Owner(before["partner_id"] if before else None)
+        return await _Work(conn, plan, owner, author, at).run(before)
+
+
+async def create_plan(
+    conn: Connection, plan: PlanFile, owner: Owner, *, author: str, at: datetime
+) -> Applied:
+    """As `apply_plan`, and the plan is its owner's. raises   Conflict, too: there is a plan of this name"""
+    async with conn.transaction():
+        await queries.plans.take_turn.run(conn)
+        if await queries.plans.plan_of.one(conn, name=plan.name) is not None:
+            raise _taken("plan", plan.name)
+        return await _Work(conn, plan, owner, author, at).run(None)
+
+
+async def change_plan(
+    conn: Connection, plan: PlanFile, owner: Owner, edition: int, *, author: str, at: datetime
+) -> Applied | None:
+    """As `apply_plan`, for the plan of this name and owner. Returns None when it is of another edition by now.
+
+    Whoever may use their own things only may not change what we earn at least: the margin floor stays.
+    """
+    async with conn.transaction():
+        await queries.plans.take_turn.run(conn)
+        before = await queries.plans.plan_of.one(conn, name=plan.name)
+        if before is None or before["edition"] != edition or before["partner_id"] != owner.partner_id:
+            return None
+        if owner.asks:
+            plan = plan.model_copy(update={"margin_floor_micro": before["margin_floor_micro"]})
+        return await _Work(conn, plan, owner, author, at).run(before)
+
+
+def _taken(kind: str, name: str) -> Conflict:
+    """Whose it is, is nobody's business."""
+    return Conflict(f"The name of {kind} {name} is taken. Choose another one.")
 
 
 class _Work:
-    def __init__(self, conn: Connection, plan: PlanFile, author: str, at: datetime) -> None:
-        self.conn, self.plan, self.author, self.at = conn, plan, author, at
+    def __init__(self, conn: Connection, plan: PlanFile, owner: Owner, author: str, at: datetime) -> None:
+        self.conn, self.plan, self.owner, self.author, self.at = conn, plan, owner, author, at
         self.parts: list[Done] = []
         self.home_deck = plan.home_deck or f"sell {plan.name}"
 
-    async def run(self) -> UUID:
+    async def run(self, before: Any) -> Applied:
+        """before: the plan's row, if it is there already"""
         plan = self.plan
-        before = await queries.plans.plan_of.one(self.conn, name=plan.name)
         if before is not None and before["currency"] != plan.currency:
             raise Conflict(
                 f"plan {plan.name} is in {before['currency']}, its file in {plan.currency}. Give the new plan "
                 "another name"
             )
         roaming_deck = plan.roaming_deck
+        for band in plan.bands:
+            if band.deck:
+                await self._check_named(band.deck)
         if plan.home:
             await self._deck(self.home_deck, plan.home)
             self.parts.append(await set_terms(self.conn, self.home_deck, plan.terms))
@@ -103,16 +149,27 @@ class _Work:
         plan_id = await self._plan(before, roaming_deck)
         await self._services(plan_id)
         await self._bundles(plan_id)
-        return plan_id
+        applied = Applied(plan_id, plan.name, tuple(self.parts), tuple(_notes(plan)))
+        if before is not None and applied.changed:
+            await queries.plans.next_edition.run(self.conn, plan_id=plan_id)
+        return applied
 
     async def _deck(self, name: str, rates: Sequence[CallRate]) -> None:
         """A deck of the plan's own with exactly these rates from now on."""
+        head = await queries.decks.head.one(self.conn, name=name)
+        if head is None:
+            partner_id = self.owner.partner_id
+            await queries.plans.add_deck.run(
+                self.conn, name=name, currency=self.plan.currency, partner_id=partner_id
+            )
+        owned = await queries.plans.deck_owner.one(self.conn, name=name)
+        if owned["partner_id"] != self.owner.partner_id:
+            raise _taken("deck", name)
         other = await queries.plans.other_user.value(
             self.conn, deck=name, plan=self.plan.name, home_deck=self.home_deck
         )
         if other is not None:
             raise Conflict(f"deck {name} prices {other}, too. Rename the plan or its band")
-        head = await queries.decks.head.one(self.conn, name=name)
         if head is None or (head["side"], head["currency"]) != ("sell", self.plan.currency):
             await imports.create_deck(self.conn, name, "sell", self.plan.currency)
         file = imports.DeckFile(_as_csv(rates), f"plan {self.plan.name}", self.author)
@@ -136,6 +193,12 @@ class _Work:
         self.parts += await set_bands(self.conn, self.home_deck, placed)
 
     async def _check_named(self, name: str) -> None:
+        owned = await queries.plans.deck_owner.one(self.conn, name=name)
+        if owned is not None and owned["partner_id"] != self.owner.partner_id:
+            if self.owner.asks:
+                raise NotFound(f"There is no deck {name!r:.60} of yours.")
+            if owned["partner_id"] is not None:
+                raise Conflict(f"deck {name} belongs to another partner")
         head = await imports.head_of(self.conn, name)
         if (head["side"], head["currency"]) != ("sell", self.plan.currency):
             raise Conflict(
@@ -157,7 +220,9 @@ class _Work:
         if done == "same":
             known: UUID = before["plan_id"]
             return known
-        plan_id: UUID = await queries.plans.put_plan.value(self.conn, name=self.plan.name, **after)
+        plan_id: UUID = await queries.plans.put_plan.value(
+            self.conn, name=self.plan.name, partner_id=self.owner.partner_id, **after
+        )
         return plan_id
 
     async def _services(self, plan_id: UUID) -> None:
@@ -180,6 +245,8 @@ class _Work:
         before = {row["name"]: dict(row) | {"covers": json.loads(row["covers"])} for row in rows}
         for one in self.plan.bundles:
             old = before.pop(one.name, None)
+            if old is not None and old["partner_id"] != self.owner.partner_id:
+                raise _taken("bundle", one.name)
             if old is not None and old["currency"] != self.plan.currency:
                 owner = f" of plan {old['plan']}" if old["plan"] else ""
                 raise Conflict(
@@ -196,6 +263,7 @@ class _Work:
                 self.conn,
                 plan_id=plan_id,
                 currency=self.plan.currency,
+                partner_id=self.owner.partner_id,
                 **_columns(one) | {"name": one.name, "covers": json.dumps(one.covers)},
             )
         for name, old in before.items():

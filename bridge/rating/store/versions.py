@@ -116,7 +116,10 @@ async def show(conn: Connection, deck: str, at: datetime, most: int | None = SHO
     """A deck's head and its rates in force or to come. JSON-able. raises NotFound"""
     head = await head_of(conn, deck)
     rows = await queries.decks.current_rates.all(conn, deck_id=head["deck_id"], at=at, most=most)
-    return _plain(head) | {"terms": json.loads(head["terms"]), "rates": [_cells(row, head) for row in rows]}
+    return _plain(head) | {
+        "terms": json.loads(head["terms"]),
+        "rates": [cells(row, head["currency"]) for row in rows],
+    }
 
 
 async def export(conn: Connection, deck: str, at: datetime) -> AsyncIterator[str]:
@@ -131,8 +134,8 @@ async def export(conn: Connection, deck: str, at: datetime) -> AsyncIterator[str
     async with conn.transaction():
         query = queries.decks.current_rates
         async for row in query.stream(conn, deck_id=head["deck_id"], at=at, most=None):
-            cells = _cells(row, head)
-            writer.writerow(cells | {"destination": guarded(cells["destination"])})
+            found = cells(row, head["currency"])
+            writer.writerow(found | {"destination": guarded(found["destination"])})
             if out.tell() > io.DEFAULT_BUFFER_SIZE:
                 yield out.getvalue()
                 out.seek(0)
@@ -184,7 +187,7 @@ def _price(row: Any) -> dict[str, Any]:
     }
 
 
-def _cells(row: Any, head: Any) -> dict[str, Any]:
+def cells(row: Any, currency: str) -> dict[str, Any]:
     """A rate as a row of a file, by column."""
     tiers = json.loads(row["tiers"] or "null")
     valid = row["valid"]
@@ -192,7 +195,7 @@ def _cells(row: Any, head: Any) -> dict[str, Any]:
         "prefix": row["prefix"],
         "destination": row["destination"],
         "rate": format_micro(row["rate_micro"]),
-        "currency": head["currency"],
+        "currency": currency,
         "effective_from": _utc(valid.lower),
         "effective_to": _utc(valid.upper),
         "interval_1": row["initial_s"],

@@ -7,8 +7,18 @@ import pytest
 from bridge.sandbox.fetch import AsteriskInstall
 from bridge.sandbox.postgres import EmbeddedPostgres
 from bridge.sandbox.stack import Stack
-from tests.asterisk.scene import BERLIN, Scene, World, assert_booked, assert_free, well
-from tests.asterisk.sipp import Caller, answers, rings
+from tests.asterisk.click.clicks import clicks
+from tests.asterisk.scene import (
+    BALANCE_MICRO,
+    BERLIN,
+    PRICE_MICRO,
+    Scene,
+    World,
+    assert_booked,
+    assert_free,
+    well,
+)
+from tests.asterisk.sipp import Caller, answers, hangs_up, rings
 
 
 @pytest.fixture(scope="module")
@@ -52,3 +62,13 @@ def test_a_caller_who_gives_up_pays_nothing(scene: Scene) -> None:
     assert_free(told, ("alpha", "gave_up", "caller"))
     assert told["cdr"]["ended_by"] == "agi"
     assert scene.paid_nothing(a_number)
+
+
+def test_both_legs_of_an_order_end_over_agi(scene: Scene) -> None:
+    click, a_number = clicks(scene), scene.subscriber()
+    a, b = scene.beta(answers()), scene.alpha(hangs_up(0.5))
+    told = click.wait(click.order(a_number), "ended")
+    well(a, b)
+    assert_booked(click.leg(told, "b"), a_number, by="agi")
+    assert click.leg(told, "a")["cdr"]["ended_by"] == "agi"
+    assert scene.account(a_number) == (BALANCE_MICRO - 2 * PRICE_MICRO, 0)

@@ -1,0 +1,63 @@
+-- Calls made by order, and the orders themselves. What is another's is kept away by row-level security.
+
+-- name: originations
+SELECT o.origination_id, o.partner_id, o.subscriber_id, o.a_number, o.b_number, o.state, o.reason, o.refuse_reason, o.leg_a_call_id,
+       o.leg_b_call_id, o.connected_at, o.talk_ms, o.made_at, o.ended_at
+  FROM origination o WHERE o.origination_id < :before ORDER BY o.origination_id DESC LIMIT :rows;
+
+-- name: origination^
+SELECT o.origination_id, o.partner_id, o.subscriber_id, o.a_number, o.b_number, o.state, o.reason, o.refuse_reason, o.leg_a_call_id,
+       o.leg_b_call_id, o.connected_at, o.talk_ms, o.made_at, o.ended_at, c.state AS click_state
+  FROM origination o CROSS JOIN LATERAL click_to_dial_v1(o.state, o.reason) c WHERE o.origination_id = :origination_id;
+
+-- name: payer
+-- Who may be A: by its id, or by a number, which may be that of a subscriber in several apps.
+SELECT s.subscriber_id, s.a_number, s.state FROM subscriber s
+ WHERE s.subscriber_id = :subscriber_id OR s.a_number = :a_number ORDER BY s.state = 'active' DESC, s.subscriber_id LIMIT 2;
+
+-- name: add^
+SELECT * FROM origination_add_v1(:switch, :subscriber_id, :b_number, :sink_url, :sink_token, :sink_until, :open_max);
+
+-- name: cancel!
+SELECT origination_cancel_v1(:origination_id);
+
+-- name: call_of^
+-- partner_id NULL: an operator asks.
+SELECT c.call_id, c.partner_id, c.state FROM call c
+ WHERE c.call_id = :call_id AND (:partner_id::uuid IS NULL OR c.partner_id = :partner_id);
+
+-- name: hang_up!
+SELECT call_hangup_v1(:call_id);
+
+-- name: leg^
+SELECT * FROM origination_leg_v1(:origination_id, :switch_id, :leg);
+
+-- name: leg_is!
+UPDATE origination o SET leg_a_call_id = CASE :leg::text WHEN 'a' THEN :call_id::uuid ELSE o.leg_a_call_id END,
+       leg_b_call_id = CASE :leg::text WHEN 'b' THEN :call_id::uuid ELSE o.leg_b_call_id END
+ WHERE o.origination_id = :origination_id;
+
+-- name: refused!
+-- Before A was rung it ends here; after that with A's leg.
+SELECT origination_end_v1(o.origination_id, 'failed', :reason, :refuse_reason, NULL) FROM origination o
+ WHERE o.origination_id = :origination_id AND o.leg_a_call_id IS NULL;
+
+-- name: b_refused!
+UPDATE origination o SET reason = 'b_refused', refuse_reason = :refuse_reason WHERE o.origination_id = :origination_id;
+
+-- name: take
+SELECT * FROM switch_orders_take_v1(:switch_id, :wait_s);
+
+-- name: order_done!
+SELECT switch_order_done_v1(:order_id, :problem);
+
+-- name: order_again!
+SELECT switch_order_again_v1(:order_id, :said);
+
+-- name: follow$
+SELECT originations_follow_v1(:switch_id, :lost_s);
+
+-- name: cut_elsewhere!
+-- The channel whose time is limited is not the one that asked: it is the one that was answered.
+UPDATE lease l SET channel = i.channel FROM unnest(:call_ids::uuid[], :channels::text[]) AS i (call_id, channel)
+ WHERE l.call_id = i.call_id;
