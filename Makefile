@@ -8,10 +8,10 @@ PYTHON ?= $(firstword $(foreach name,python3.13 python3.12 python3.11 python3.14
 	$(name) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $(name))))
 BOOTSTRAP = $(or $(PYTHON),$(error Python 3.11 or later is needed (Debian, Ubuntu: apt install python3))) .ci/bootstrap.py
 
-# Quick tests first, then those that start a database, two files at a time; then, one after the other, those that start a
-# switch, which measure time.
+# Quick tests first, then those that start a database or a switch, two files at a time; then, one after the other, those
+# that break parts of it and watch the clock.
 QUICK := bridge tests/unit tests/property
-ALONE := tests/asterisk tests/chaos
+ALONE := tests/chaos
 SIDE_BY_SIDE := $(filter-out $(ALONE) tests/unit tests/property tests/fixtures tests/__pycache__,$(patsubst %/,%,$(wildcard tests/*/)))
 PYTEST := $(BIN)/pytest --doctest-modules
 

@@ -51,6 +51,7 @@ class Api(Section):
     host: str = "127.0.0.1"
     port: Port = 8080
     quota: int = Field(6000, ge=1)  # requests of one partner in a minute, at once or spread; by each worker
+    stranger_quota: int = Field(60, ge=1)  # requests of one address in a minute without a valid key; the same
 
 
 class Switch(Section):

@@ -36,6 +36,13 @@ _BY_SQLSTATE: dict[str, type[BridgeError]] = {
     "22003": Invalid,  # a number out of range
 }
 
+# What the database says of these names keys and values of others.
+_IN_OUR_WORDS: dict[str, str] = {
+    "23505": "The name, number or key is taken.",
+    "23503": "It names something that does not exist.",
+    "23514": "A value is not one of those that are allowed.",
+}
+
 Connection = asyncpg.Connection | asyncpg.pool.PoolConnectionProxy
 
 
@@ -83,7 +90,7 @@ async def store_errors() -> AsyncIterator[None]:
     except asyncpg.PostgresError as error:
         ours = _BY_SQLSTATE.get(error.sqlstate or "")
         if ours is not None:
-            raise ours(str(error)) from error
+            raise ours(_IN_OUR_WORDS.get(error.sqlstate or "", str(error))) from error
         # Classes 08, 40, 53, 57: connection, rollback (deadlock), resources, operator; 55P03: a lock came too late.
         if (error.sqlstate or "")[:2] in ("08", "40", "53", "57") or error.sqlstate == "55P03":
             raise StoreUnavailable(str(error)) from error

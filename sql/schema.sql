@@ -72,7 +72,7 @@ CREATE TABLE partner (
 );
 
 ALTER TABLE account ADD FOREIGN KEY (partner_id) REFERENCES partner;
-CREATE INDEX account_partner ON account (partner_id, account_id);
+CREATE INDEX account_partner ON account (partner_id, account_id NULLS FIRST);
 
 -- ---------------------------------------------------------------- prices
 
@@ -404,8 +404,8 @@ CREATE TABLE subscriber (
 CREATE UNIQUE INDEX subscriber_open ON subscriber (a_number, app_id) WHERE state <> 'closed';
 CREATE INDEX subscriber_number ON subscriber (partner_id, a_number, subscriber_id);
 CREATE INDEX subscriber_plan ON subscriber (plan_id, subscriber_id);
-CREATE INDEX subscriber_state ON subscriber (partner_id, state, subscriber_id);
-CREATE INDEX subscriber_partner ON subscriber (partner_id, subscriber_id);
+CREATE INDEX subscriber_state ON subscriber (partner_id, state, subscriber_id NULLS FIRST);
+CREATE INDEX subscriber_partner ON subscriber (partner_id, subscriber_id NULLS FIRST);
 
 -- How it was proved that a number is its subscriber's, or tried. attested: the carrier says so, with a reference.
 -- code: whoever has the number was sent six digits, of which a salted hash is kept.
@@ -664,8 +664,7 @@ CREATE TABLE usage_record (
     reported_at         timestamptz NOT NULL DEFAULT clock_timestamp(),
     partner_id          uuid                                           -- whose account it was
 );
-CREATE INDEX usage_account ON usage_record (account_id, usage_id);
-CREATE INDEX usage_partner ON usage_record (partner_id, usage_id);
+CREATE INDEX usage_account ON usage_record (account_id, usage_id NULLS FIRST);
 CREATE INDEX usage_newest ON usage_record (partner_id, usage_id NULLS FIRST) WHERE partner_id IS NOT NULL;
 
 -- Two witnesses of one call that do not agree. Nothing here moves money; a person reads it.
@@ -1203,7 +1202,7 @@ CREATE TABLE audit_log (
     done_at         timestamptz NOT NULL DEFAULT clock_timestamp(),
     asked_by        uuid NOT NULL DEFAULT '00000000-0000-0000-0000-000000000000'  -- the partner; all zeros: operators
 );
-CREATE INDEX audit_log_partner ON audit_log (partner_id, audit_id);
+CREATE INDEX audit_log_partner ON audit_log (partner_id, audit_id NULLS FIRST);
 CREATE INDEX audit_log_action ON audit_log (action, audit_id);
 CREATE INDEX audit_log_subject ON audit_log (subject, audit_id);
 CREATE TRIGGER audit_log_insert_only BEFORE UPDATE OR DELETE ON audit_log
@@ -1306,14 +1305,14 @@ CREATE TABLE event (
 );
 CREATE INDEX event_fresh ON event (event_id) WHERE stream_no IS NULL;
 CREATE UNIQUE INDEX event_stream ON event (partner_id, stream_no) WHERE stream_no IS NOT NULL;
-CREATE INDEX event_partner ON event (partner_id, event_id);
+CREATE INDEX event_partner ON event (partner_id, event_id NULLS FIRST);
 CREATE INDEX event_subject ON event (subject_id, seq);
 
 -- Where a partner wants to be told. kinds '{}': of everything.
 CREATE TABLE webhook_endpoint (
     endpoint_id     uuid PRIMARY KEY DEFAULT uuidv7(),
     partner_id      uuid NOT NULL REFERENCES partner,
-    url             text NOT NULL CHECK (length(url) <= 2000),
+    url             text NOT NULL CHECK (length(url) <= 2048),
     kinds           text[] NOT NULL DEFAULT '{}',
     description     text NOT NULL DEFAULT '',
     enabled         boolean NOT NULL DEFAULT true,
@@ -1339,7 +1338,7 @@ CREATE TABLE webhook_secret (
 CREATE TABLE sink (
     subject_id      uuid PRIMARY KEY,
     partner_id      uuid NOT NULL REFERENCES partner,
-    url             text NOT NULL CHECK (length(url) <= 2000),
+    url             text NOT NULL CHECK (length(url) <= 2048),
     bearer          text CHECK (length(bearer) <= 4096),               -- NULL: no Authorization
     valid_until     timestamptz NOT NULL,
     failing_since   timestamptz
@@ -1374,8 +1373,8 @@ CREATE TABLE delivery (
 CREATE INDEX delivery_due ON delivery (target_id, due_at, stream_no) WHERE state = 'pending';
 CREATE INDEX delivery_claimed ON delivery (target_id) WHERE state = 'pending' AND claimed_until IS NOT NULL;
 CREATE INDEX delivery_order ON delivery (target_id, subject_id, stream_no) WHERE state = 'pending';
-CREATE INDEX delivery_list ON delivery (target_id, state, delivery_id);
-CREATE INDEX delivery_all ON delivery (target_id, delivery_id);
+CREATE INDEX delivery_list ON delivery (target_id, state, delivery_id NULLS FIRST);
+CREATE INDEX delivery_all ON delivery (target_id, delivery_id NULLS FIRST);
 
 CREATE TABLE delivery_attempt (
     delivery_id     uuid NOT NULL REFERENCES delivery ON DELETE CASCADE,
@@ -2627,7 +2626,7 @@ CREATE TABLE origination (
     ended_at        timestamptz,
     CHECK ((state IN ('ended', 'failed')) = (ended_at IS NOT NULL))
 ) WITH (fillfactor = 70);
-CREATE INDEX origination_partner ON origination (partner_id, origination_id);
+CREATE INDEX origination_partner ON origination (partner_id, origination_id NULLS FIRST);
 CREATE UNIQUE INDEX origination_open ON origination (subscriber_id, b_number) WHERE ended_at IS NULL;
 CREATE INDEX origination_followed ON origination (switch_id) WHERE ended_at IS NULL;
 
@@ -3191,6 +3190,8 @@ ALTER TABLE entry ENABLE ROW LEVEL SECURITY;
 ALTER TABLE transfer ENABLE ROW LEVEL SECURITY;
 ALTER TABLE hold ENABLE ROW LEVEL SECURITY;
 ALTER TABLE usage_record ENABLE ROW LEVEL SECURITY;
+ALTER TABLE app ENABLE ROW LEVEL SECURITY;
+CREATE POLICY any_partner ON app TO callbridge_partner USING ((SELECT partner_asking_v1()) IS NOT NULL);
 CREATE POLICY own ON subscriber_proof TO callbridge_partner
     USING (EXISTS (SELECT FROM subscriber s WHERE s.subscriber_id = subscriber_proof.subscriber_id));
 CREATE POLICY own ON subscriber_proof_try TO callbridge_partner
@@ -3240,6 +3241,8 @@ CREATE POLICY own ON rate TO callbridge_partner USING (deck_id IN (SELECT d.deck
 CREATE POLICY own ON rate_past TO callbridge_partner USING (deck_id IN (SELECT d.deck_id FROM deck d));
 CREATE POLICY own ON deck_version TO callbridge_partner USING (deck_id IN (SELECT d.deck_id FROM deck d));
 CREATE POLICY own ON deck_band TO callbridge_partner USING (deck_id IN (SELECT d.deck_id FROM deck d));
+ALTER TABLE origin_set ENABLE ROW LEVEL SECURITY;
+CREATE POLICY any_partner ON origin_set TO callbridge_partner USING ((SELECT partner_asking_v1()) IS NOT NULL);
 CREATE POLICY own ON deck_import TO callbridge_partner USING (deck_id IN (SELECT d.deck_id FROM deck d));
 CREATE POLICY own ON deck_import_error TO callbridge_partner
     USING (EXISTS (SELECT FROM deck_import i WHERE i.import_id = deck_import_error.import_id));

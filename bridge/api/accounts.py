@@ -24,6 +24,7 @@ from bridge.api.fields import (
     PartnerId,
     Told,
     TransferId,
+    sample,
     show_at,
     show_id,
     show_money,
@@ -63,6 +64,8 @@ class ToldSpendCap(Told):
 
 class AccountChange(Body):
     """What may change. null: no credit, no cap, no threshold."""
+
+    model_config = sample(call_cap=2, spend_cap={"amount": "20.00", "period": "day"}, low_balance="2.00")
 
     credit_limit: NotNegative | None = Field(
         None, description="Postpaid only. A partner gives up to 500.00; more, an operator", examples=["50.00"]
@@ -118,6 +121,8 @@ class Hold(Told):
 
 class NewTopUp(Body):
     """Money that came in. The Idempotency-Key holds for ever: no top-up is booked twice with it."""
+
+    model_config = sample(amount="20.00", currency="EUR", note="voucher 4711")
 
     amount: Positive = Field(examples=["20.00"])
     currency: CurrencyCode
@@ -230,7 +235,9 @@ async def list_accounts(
     state: Annotated[State | None, Query()] = None,
 ) -> Response:
     async with desk.reading() as conn:
-        rows = await store.accounts(conn, paging.before, paging.rows, kind=kind, state=state)
+        rows = await store.accounts(
+            conn, paging.before, paging.rows, partner_id=desk.principal.partner_id, kind=kind, state=state
+        )
     return desk.shown(page(rows, paging, "account_id", lambda row: show(row, None)))
 
 
@@ -282,7 +289,7 @@ async def change_account(desk: Writer, account_id: AccountId, body: AccountChang
     responses=responses(404),
     summary="What was booked on an account, newest first",
 )
-async def list_entries(desk: Reader, account_id: AccountId, paging: Asked) -> Response:
+async def list_account_entries(desk: Reader, account_id: AccountId, paging: Asked) -> Response:
     async with desk.reading() as conn:
         await store.account(conn, account_id)
         rows = await store.entries(conn, account_id, paging.before, paging.rows)
@@ -295,7 +302,7 @@ async def list_entries(desk: Reader, account_id: AccountId, paging: Asked) -> Re
     responses=responses(404),
     summary="Money held for calls that may still be running, newest first",
 )
-async def list_holds(desk: Reader, account_id: AccountId, paging: Asked) -> Response:
+async def list_account_holds(desk: Reader, account_id: AccountId, paging: Asked) -> Response:
     async with desk.reading() as conn:
         await store.account(conn, account_id)
         rows = await store.holds(conn, account_id, paging.before, paging.rows)
@@ -330,7 +337,7 @@ async def create_top_up(desk: Writer, account_id: AccountId, body: NewTopUp) -> 
     responses=responses(404),
     summary="What an account has and had of bundles, newest first",
 )
-async def list_allowances(desk: Reader, account_id: AccountId, paging: Asked) -> Response:
+async def list_account_allowances(desk: Reader, account_id: AccountId, paging: Asked) -> Response:
     async with desk.reading() as conn, conn.transaction():
         await store.account(conn, account_id)
         await desk.as_ours(conn)

@@ -33,6 +33,7 @@ from bridge.api import (
     tmf,
     trunks,
     usage,
+    webhook_deliveries,
     webhooks,
 )
 from bridge.api.guard import Guard
@@ -56,6 +57,7 @@ RESOURCES: Final = (
     usage,
     quotes,
     webhooks,
+    webhook_deliveries,
     events,
     keys,
     audit_log,
@@ -65,6 +67,17 @@ RESOURCES: Final = (
     reference,
     health,
 )
+_ABOUT: Final = """Calls between messenger apps and the phone network, for carrier partners.
+
+- **Money and rates** are decimal strings beside a `currency`; **times** are RFC 3339, in UTC in replies.
+- **Ids** say what they are (`sub_…`, `call_…`). **Lists** are newest first; `next` of a page is the `cursor` of the one
+  after.
+- **Creating** needs an `Idempotency-Key`: the same request with the same key happens once. **Changing** needs the
+  `ETag` that was read as `If-Match`.
+- **Errors** are problem documents (RFC 9457): act on `status` and `code`, show `detail` to people, tell us the
+  `correlator`.
+- **You see your own.** What is another partner's is not there: 404.
+"""
 DECK_BYTES_MAX: Final = 64 << 20
 ROOMY: Final = {re.compile(r"/v1/decks/[^/]+/imports"): DECK_BYTES_MAX}
 PATIENT: Final = re.compile(
@@ -84,10 +97,12 @@ def described() -> FastAPI:
     app = FastAPI(
         title="callbridge",
         version=__version__,
+        description=_ABOUT,
         openapi_url="/v1/openapi.json",
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
+        generate_unique_id_function=lambda route: route.name,
     )
     problems.install(app, {oauth.PATH: oauth.dialect, camara.BASE: camara.dialect})
     for resource in RESOURCES:

@@ -56,7 +56,7 @@ def show(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 @router.get("", response_model=Page[AuditEntry], responses=responses(404), summary="Changes, newest first")
-async def list_changes(
+async def list_audit_log(
     desk: Reader,
     paging: Asked,
     action: Action | None = None,
@@ -74,7 +74,7 @@ async def list_changes(
 
 
 @router.get("/{audit_id}", response_model=AuditEntry, responses=responses(404), summary="One change")
-async def read_change(desk: Reader, audit_id: AuditId) -> Response:
+async def read_audit_entry(desk: Reader, audit_id: AuditId) -> Response:
     async with desk.reading() as conn:
         row = await store.audit(conn, audit_id)
     return desk.shown(show(row))

@@ -72,7 +72,7 @@ class Leg(Told):
     ended_at: datetime | None
 
 
-class Attempt(Told):
+class CallAttempt(Told):
     """One Dial on one trunk. The trunk is named where it is your own."""
 
     attempt: int
@@ -124,7 +124,7 @@ class BundleUnits(Told):
     until: datetime | None
 
 
-class Hold(Told):
+class CallHold(Told):
     """Money set aside for the call."""
 
     state: Literal["open", "settled", "released", "expired"]
@@ -180,10 +180,10 @@ class Call(Told):
     sip_call_id: str
     limit_s: float | None
     legs: list[Leg]
-    attempts: list[Attempt]
+    attempts: list[CallAttempt]
     charged: Charged | None
     bundles: list[BundleUnits]
-    hold: Hold | None
+    hold: CallHold | None
     entries: list[Booked]
     switch: str | None = Field(None, description="For operators only, as what follows")
     uniqueid: str | None = None

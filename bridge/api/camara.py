@@ -16,7 +16,7 @@ from fastapi.responses import JSONResponse
 from pydantic import AfterValidator, BaseModel, Field, SecretStr
 
 from bridge.api.desk import Desk, Made, Needs
-from bridge.api.fields import Body, Instant, Told, read_id, show_at, show_id
+from bridge.api.fields import Body, Instant, Told, read_id, sample, show_at, show_id
 from bridge.api.originations import order
 from bridge.api.problems import Problem
 from bridge.api.route import StrictRoute
@@ -25,7 +25,7 @@ from bridge.calls.orders import Sink
 from bridge.database import Connection
 from bridge.errors import Conflict, NotFound
 
-BASE: Final = "/click-to-dial/vwip"
+BASE: Final = "/click-to-dial/v0.2"
 SINK_CHARS_MAX: Final = 2048
 TOKEN: Final = re.compile(r"[!-~]{1,4096}", re.ASCII)
 PHONE_NUMBER: Final = re.compile(r"\+[1-9][0-9]{4,14}", re.ASCII)
@@ -123,10 +123,10 @@ def _future(at: datetime) -> datetime:
     return at
 
 
-class Party(Body):
+class ClickToDialParty(Body):
     """One end of a call, in E.164 form."""
 
-    number: str = Field(max_length=256, examples=["+4915112345678"])
+    number: str = Field(max_length=256, examples=["+493023125017"])
 
 
 class AccessToken(Body):
@@ -141,8 +141,10 @@ class AccessToken(Body):
 class CreateCall(Body):
     """Who is to be connected with whom. The caller is one of your subscribers, and pays for both legs."""
 
-    caller: Party
-    callee: Party
+    model_config = sample(caller={"number": "+493023125017"}, callee={"number": "+499998998042"})
+
+    caller: ClickToDialParty
+    callee: ClickToDialParty
     sink: Annotated[str, AfterValidator(_https)] | None = Field(
         None, max_length=SINK_CHARS_MAX, examples=["https://partner.example/events"]
     )
@@ -150,12 +152,12 @@ class CreateCall(Body):
     recordingEnabled: bool = False  # noqa: N815
 
 
-class Call(Told):
+class ClickToDialCall(Told):
     """One call by order."""
 
     callId: str = Field(examples=["org_019a0c0e5d7a7cc0b5a1c9f3d2e4b6a8"])  # noqa: N815
-    caller: Party
-    callee: Party
+    caller: ClickToDialParty
+    callee: ClickToDialParty
     status: Status
     createdAt: datetime  # noqa: N815
     recordingEnabled: bool  # noqa: N815
@@ -181,8 +183,8 @@ async def _found(conn: Connection, key: str) -> Any:
     return await orders.origination(conn, origination_id)
 
 
-@router.post("/calls", status_code=201, response_model=Call, responses=errors(409, 413, 415, 422))
-async def create_call(desk: Creator, body: CreateCall) -> Response:
+@router.post("/calls", status_code=201, response_model=ClickToDialCall, responses=errors(409, 413, 415, 422))
+async def create_click_to_dial_call(desk: Creator, body: CreateCall) -> Response:
     """Connect the caller with the callee. This contract knows no Idempotency-Key, but one that is sent counts; without
     one a repeated request finds the call in progress, and gets 409.
     """
@@ -222,8 +224,8 @@ def _sink(body: CreateCall) -> Sink | None:
     return Sink(body.sink, credential.accessToken.get_secret_value(), credential.accessTokenExpiresUtc)
 
 
-@router.get("/calls/{callId}", response_model=Call, responses=errors(404))
-async def read_call(desk: Reader, key: Key) -> Response:
+@router.get("/calls/{callId}", response_model=ClickToDialCall, responses=errors(404))
+async def read_click_to_dial_call(desk: Reader, key: Key) -> Response:
     """One call and how far it is."""
     async with desk.reading() as conn:
         row = await _found(conn, key)
@@ -231,7 +233,7 @@ async def read_call(desk: Reader, key: Key) -> Response:
 
 
 @router.delete("/calls/{callId}", status_code=204, responses=errors(404, 409))
-async def terminate_call(desk: Deleter, key: Key) -> Response:
+async def terminate_click_to_dial_call(desk: Deleter, key: Key) -> Response:
     """Hang up. 409 when it is over."""
 
     async def work(conn: Connection) -> Made:
@@ -246,7 +248,7 @@ async def terminate_call(desk: Deleter, key: Key) -> Response:
 
 
 @router.get("/calls/{callId}/recording", responses=errors(404), response_model=ErrorInfo, status_code=404)
-async def read_recording(desk: Listener, key: Key) -> Response:
+async def read_click_to_dial_recording(desk: Listener, key: Key) -> Response:
     """Calls are not recorded here: always 404."""
     async with desk.reading() as conn:
         await _found(conn, key)

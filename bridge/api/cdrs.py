@@ -121,7 +121,7 @@ class Bought(Side):
     cost: DecimalText
 
 
-class Number(Told):
+class CdrNumber(Told):
     dialled: str
     e164: str
     origin_sets: list[str]
@@ -151,7 +151,7 @@ class Explanation(Told):
     """Each step from number to price."""
 
     cdr_id: CdrId
-    number: Number | None
+    number: CdrNumber | None
     sell: Side | None
     units: list[Units]
     rerated: list[Revision]

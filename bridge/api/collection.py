@@ -88,7 +88,8 @@ def _resolved(api: Mapping[str, Any], schema: Mapping[str, Any]) -> Mapping[str,
 
 def example(api: Mapping[str, Any], schema: Mapping[str, Any], depth: int = 0) -> Any:
     """A value of a schema: its own example, else the simplest there is."""
-    schema = _resolved(api, schema)
+    if not schema.get("examples"):
+        schema = _resolved(api, schema)
     if schema.get("examples"):
         return schema["examples"][0]
     for key in ("example", "default", "const"):
@@ -106,7 +107,7 @@ def example(api: Mapping[str, Any], schema: Mapping[str, Any], depth: int = 0) -
         case "array" if depth < _DEPTH_MAX and "items" in schema:
             return [example(api, schema["items"], depth + 1)]
         case "integer" | "number":
-            return schema.get("minimum", 0)
+            return int(schema.get("minimum", 0))
         case "boolean":
             return False
         case "string":

@@ -16,6 +16,15 @@ from bridge.partners.store import deal as store
 from bridge.telephony.money import format_micro, parse_micro
 
 _LIST_MAX: Final = 100
+TERMS_EXAMPLE: Final[dict[str, Any]] = {
+    "wholesale": {
+        "steps": [{"from_minutes": 0, "rate": "0.0095"}, {"from_minutes": 1000000, "rate": "0.0080"}],
+        "mode": "marginal",
+    },
+    "revenue_share": [{"percent": "12.50", "of": "retail_revenue"}],
+    "commitment": {"amount": "2500.00", "minutes": 100000},
+    "zero_rated": {"destinations": ["49800"], "services": ["on_net"]},
+}
 
 
 def _text(parse: Callable[[str], int]) -> BeforeValidator:

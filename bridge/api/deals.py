@@ -11,9 +11,10 @@ from uuid import UUID
 from fastapi import Depends, Path, Query, Response
 from pydantic import Field, model_validator
 
-from bridge.api.deal_terms import DealTerms, DealTermsTold, rules_of, show_terms
+from bridge.api.deal_terms import TERMS_EXAMPLE, DealTerms, DealTermsTold, rules_of, show_terms
 from bridge.api.desk import Desk, Made, Needs, stale
 from bridge.api.fields import (
+    AN_ID,
     Body,
     CurrencyCode,
     DealId,
@@ -22,6 +23,7 @@ from bridge.api.fields import (
     Name,
     PartnerId,
     Told,
+    sample,
     show_at,
     show_id,
 )
@@ -58,6 +60,14 @@ class Agreement(Body):
 class NewDeal(Agreement):
     """A deal to be, as a draft."""
 
+    model_config = sample(
+        partner_id=AN_ID["prt"],
+        name="Termination and bundles 2027",
+        currency="EUR",
+        terms=TERMS_EXAMPLE,
+        note="As agreed in Berlin",
+    )
+
     partner_id: PartnerId
     name: Name = Field(examples=["Termination and bundles 2027"])
     currency: CurrencyCode
@@ -66,11 +76,20 @@ class NewDeal(Agreement):
 class NewDealVersion(Agreement):
     """Other terms from an instant on. based_on: the last version that you have read."""
 
+    model_config = sample(
+        based_on=1,
+        terms=TERMS_EXAMPLE,
+        valid_from="2027-07-01T00:00:00Z",
+        note="Less for a minute from July on",
+    )
+
     based_on: int = Field(ge=1, le=2**31 - 2, examples=[1])
 
 
 class DealChange(Body):
     """Signed, its terms count. Ended, none does from now on, and nothing brings it back."""
+
+    model_config = sample(state="signed")
 
     name: Name | None = None
     state: Literal["signed", "ended"] | None = None
@@ -215,7 +234,7 @@ async def change_deal(desk: Operator, deal_id: DealId, body: DealChange) -> Resp
     responses=responses(404),
     summary="Versions of a deal, newest first",
 )
-async def list_versions(desk: Reader, deal_id: DealId, paging: Asked, at: At = None) -> Response:
+async def list_deal_versions(desk: Reader, deal_id: DealId, paging: Asked, at: At = None) -> Response:
     async with desk.reading() as conn:
         await store.deal(conn, deal_id)
         rows = await store.versions(conn, deal_id, paging.before, paging.rows, at)
@@ -229,7 +248,7 @@ async def list_versions(desk: Reader, deal_id: DealId, paging: Asked, at: At = N
     responses=responses(404, *BY_METHOD["POST"]),
     summary="Agree on other terms",
 )
-async def create_version(desk: Operator, deal_id: DealId, body: NewDealVersion) -> Response:
+async def create_deal_version(desk: Operator, deal_id: DealId, body: NewDealVersion) -> Response:
     async def work(conn: Connection) -> Made:
         of = await store.deal(conn, deal_id)
         row = await _agree(desk, conn, deal_id, of["partner_id"], body.based_on, body)
@@ -250,7 +269,7 @@ async def create_version(desk: Operator, deal_id: DealId, body: NewDealVersion) 
     responses=responses(404),
     summary="One version of a deal",
 )
-async def read_version(
+async def read_deal_version(
     desk: Reader, deal_id: DealId, version: Annotated[int, Path(ge=1, le=2**31 - 1)]
 ) -> Response:
     async with desk.reading() as conn:

@@ -112,7 +112,7 @@ def path(row: Mapping[str, Any]) -> str:
     responses=responses(404),
     summary="Imports, newest first",
 )
-async def list_imports(desk: Reader, deck_id: DeckId, paging: Asked) -> Response:
+async def list_deck_imports(desk: Reader, deck_id: DeckId, paging: Asked) -> Response:
     async with desk.reading() as conn:
         await store.deck(conn, deck_id)
         rows = await store.imports(conn, deck_id, paging.before, paging.rows)
@@ -125,7 +125,7 @@ async def list_imports(desk: Reader, deck_id: DeckId, paging: Asked) -> Response
     responses=responses(404),
     summary="One import",
 )
-async def read_import(desk: Reader, deck_id: DeckId, import_id: ImportId) -> Response:
+async def read_deck_import(desk: Reader, deck_id: DeckId, import_id: ImportId) -> Response:
     async with desk.reading() as conn:
         row = await store.import_of_deck(conn, deck_id, import_id)
     return desk.shown(show(row))
@@ -137,7 +137,7 @@ async def read_import(desk: Reader, deck_id: DeckId, import_id: ImportId) -> Res
     responses=responses(404),
     summary="What is wrong with the file, by row and column",
 )
-async def list_errors(
+async def list_import_errors(
     desk: Reader,
     deck_id: DeckId,
     import_id: ImportId,
@@ -159,7 +159,7 @@ async def list_errors(
     | {200: {"content": {CSV: {"schema": {"type": "string"}}}, "description": "The errors as a file"}},
     summary="What is wrong with the file, as CSV",
 )
-async def report(desk: Reader, deck_id: DeckId, import_id: ImportId) -> Response:
+async def read_import_report(desk: Reader, deck_id: DeckId, import_id: ImportId) -> Response:
     async with desk.reading() as conn:
         await store.import_of_deck(conn, deck_id, import_id)
 
@@ -182,7 +182,7 @@ async def report(desk: Reader, deck_id: DeckId, import_id: ImportId) -> Response
     responses=responses(404),
     summary="What a staged file would change",
 )
-async def list_changes(
+async def list_import_changes(
     desk: Reader,
     deck_id: DeckId,
     import_id: ImportId,
@@ -206,7 +206,7 @@ async def list_changes(
     responses=responses(404, *BY_METHOD["POST"]),
     summary="Make a staged file the deck's next version",
 )
-async def apply_import(desk: Writer, deck_id: DeckId, import_id: ImportId) -> Response:
+async def apply_deck_import(desk: Writer, deck_id: DeckId, import_id: ImportId) -> Response:
     """409 when the deck has changed since the file was staged, or when what gets dearer is too near by now."""
 
     async def work(conn: Connection) -> Made:

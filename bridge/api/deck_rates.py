@@ -184,7 +184,7 @@ _CSV_TOO: Final[dict[int | str, dict[str, Any]]] = {
     responses=responses(404) | _CSV_TOO,
     summary="Rates in the order of their prefixes, or all of them as CSV",
 )
-async def list_rates(
+async def list_deck_rates(
     desk: Reader,
     deck_id: DeckId,
     version: Version = None,
@@ -224,7 +224,7 @@ async def list_rates(
     responses=responses(404),
     summary="What a call to one number is priced by",
 )
-async def look_up(
+async def look_up_rate(
     desk: Reader,
     deck_id: DeckId,
     number: Number,
@@ -265,7 +265,7 @@ async def look_up(
     responses=responses(404),
     summary="What differs between two versions",
 )
-async def compare(
+async def compare_deck_versions(
     desk: Reader,
     deck_id: DeckId,
     from_: Annotated[int, Query(alias="from", ge=1, le=VERSION_MAX)],

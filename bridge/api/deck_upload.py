@@ -72,7 +72,7 @@ _FILE: Final = {
     openapi_extra=_FILE,
     summary="Upload a file and tell what it would change",
 )
-async def upload(
+async def upload_deck(
     desk: Writer,
     deck_id: DeckId,
     mode: Annotated[

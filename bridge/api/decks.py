@@ -12,7 +12,18 @@ from pydantic import Field
 
 from bridge.api import deck_imports, deck_rates, deck_upload
 from bridge.api.desk import Desk, Made, Needs, stale
-from bridge.api.fields import Body, CurrencyCode, DeckId, ImportId, Name, PartnerId, Told, show_at, show_id
+from bridge.api.fields import (
+    Body,
+    CurrencyCode,
+    DeckId,
+    ImportId,
+    Name,
+    PartnerId,
+    Told,
+    sample,
+    show_at,
+    show_id,
+)
 from bridge.api.page import Asked, Page, page
 from bridge.api.problems import Problem, responses
 from bridge.api.route import BY_METHOD, routes
@@ -35,6 +46,8 @@ VERSION_MAX = 2**31 - 1
 class NewDeck(Body):
     """An empty deck. A partner's own buy deck is what that carrier charges us."""
 
+    model_config = sample(name="Termination 2027", side="buy", currency="EUR")
+
     name: Name = Field(examples=["Termination 2027"])
     side: Side
     currency: CurrencyCode
@@ -43,6 +56,8 @@ class NewDeck(Body):
 
 class DeckChange(Body):
     """What may change. `notice_days` is for operators."""
+
+    model_config = sample(name="Termination 2027/28")
 
     name: Name | None = None
     notice_days: int | None = Field(
@@ -106,6 +121,8 @@ class DeckVersion(Told):
 
 class Rollback(Body):
     """Which version's content to bring back."""
+
+    model_config = sample(to_version=1)
 
     to_version: int = Field(ge=1, le=VERSION_MAX)
 
@@ -217,7 +234,7 @@ async def change_deck(desk: Writer, deck_id: DeckId, body: DeckChange) -> Respon
     responses=responses(404),
     summary="What became of a deck, newest first",
 )
-async def list_versions(
+async def list_deck_versions(
     desk: Reader,
     deck_id: DeckId,
     limit: Annotated[int, Query(ge=1, le=100, description="Rows of a page")] = 20,
@@ -238,7 +255,7 @@ async def list_versions(
     responses=responses(404),
     summary="One version",
 )
-async def read_version(desk: Reader, deck_id: DeckId, version: Version) -> Response:
+async def read_deck_version(desk: Reader, deck_id: DeckId, version: Version) -> Response:
     async with desk.reading() as conn:
         await store.deck(conn, deck_id)
         rows = await store.versions(conn, deck_id, min(version + 1, VERSION_MAX), 1)
@@ -254,7 +271,7 @@ async def read_version(desk: Reader, deck_id: DeckId, version: Version) -> Respo
     responses=responses(404, *BY_METHOD["POST"]),
     summary="Bring an older version's content back, as the next version",
 )
-async def roll_back(desk: Writer, deck_id: DeckId, body: Rollback) -> Response:
+async def roll_back_deck(desk: Writer, deck_id: DeckId, body: Rollback) -> Response:
     """A carrier's own buy deck is brought back by operators only: older prices may be higher, and need their notice."""
 
     async def work(conn: Connection) -> Made:

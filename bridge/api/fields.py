@@ -16,6 +16,7 @@ from pydantic import (
     PlainSerializer,
     WithJsonSchema,
 )
+from pydantic.config import JsonDict
 
 from bridge.telephony.money import format_micro, parse_micro
 
@@ -29,10 +30,25 @@ class Body(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, str_max_length=4096)
 
 
+def sample(**given: Any) -> ConfigDict:
+    """`model_config = sample(…)`: a request as somebody might send it. It is copied from the documents."""
+    return ConfigDict(json_schema_extra={"examples": [given]})
+
+
 class Told(BaseModel):
     """What a reply carries. It documents; replies are written as they are."""
 
     model_config = ConfigDict(frozen=True)
+
+
+class _Ids:
+    """`AN_ID["prt"]`: an id of a kind, for examples."""
+
+    def __getitem__(self, kind: str) -> str:
+        return f"{kind}_019a0c0e5d7a7cc0b5a1c9f3d2e4b6a8"
+
+
+AN_ID: Final = _Ids()
 
 
 def show_id(kind: str, key: UUID) -> str:
@@ -58,7 +74,7 @@ def id_type(kind: str) -> Any:
     schema = {
         "type": "string",
         "pattern": f"^{kind}_[0-9a-f]{{32}}$",
-        "examples": [f"{kind}_019a0c0e5d7a7cc0b5a1c9f3d2e4b6a8"],
+        "examples": [AN_ID[kind]],
     }
     return Annotated[
         UUID,
@@ -120,10 +136,12 @@ def _micro(text: object) -> int:
     return parse_micro(text)
 
 
+# Told, not checked: `_printable` refuses these and more, and says it better.
+_TOLD: Final[JsonDict] = {"pattern": r"^[^\x00-\x1f\x7f-\x9f]*$"}
 # One line of text that people read.
-Name = Annotated[str, Field(min_length=1, max_length=80), AfterValidator(_printable)]
-Line = Annotated[str, Field(max_length=500), AfterValidator(_printable)]
-E164 = Annotated[str, Field(pattern=r"^\+[1-9][0-9]{6,14}$", examples=["+493023125000"])]
+Name = Annotated[str, Field(min_length=1, max_length=80, json_schema_extra=_TOLD), AfterValidator(_printable)]
+Line = Annotated[str, Field(max_length=500, json_schema_extra=_TOLD), AfterValidator(_printable)]
+E164 = Annotated[str, Field(pattern=r"^\+[1-9][0-9]{6,14}$", examples=["+493023125017"])]
 CurrencyCode = Annotated[str, Field(pattern="^[A-Z]{3}$", examples=["EUR"])]
 # RFC 3339 with any offset; UTC inside and in replies.
 Instant = Annotated[datetime, BeforeValidator(_rfc_3339), AfterValidator(_utc)]

@@ -12,7 +12,7 @@ from pydantic import AfterValidator, Field, WithJsonSchema
 
 from bridge.api.auth import ALL, SCOPES, givable, issue_key
 from bridge.api.desk import Desk, Made, Needs, stale
-from bridge.api.fields import Body, Instant, KeyId, Name, PartnerId, Told, show_at, show_id
+from bridge.api.fields import Body, Instant, KeyId, Name, PartnerId, Told, sample, show_at, show_id
 from bridge.api.page import Asked, Page, page
 from bridge.api.problems import Problem, responses
 from bridge.api.route import BY_METHOD, routes
@@ -45,6 +45,8 @@ Scope = Annotated[
 class NewKey(Body):
     """A key to be. `kind` client: an OAuth2 client; its client_id is the prefix, its client_secret the key."""
 
+    model_config = sample(name="billing system", scopes=["calls:read", "cdrs:read"])
+
     name: Name = Field(examples=["billing system"])
     scopes: list[Scope] = Field(
         min_length=1,
@@ -64,6 +66,8 @@ class NewKey(Body):
 
 class KeyChange(Body):
     """What may change while the key is valid."""
+
+    model_config = sample(name="billing system, second site")
 
     name: Name | None = None
     expires_at: Instant | None = Field(default=None, description="null: never")

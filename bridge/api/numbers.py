@@ -13,6 +13,7 @@ from pydantic import Field, model_validator
 
 from bridge.api.desk import Desk, Made, Needs, stale
 from bridge.api.fields import (
+    AN_ID,
     E164,
     Body,
     Instant,
@@ -20,6 +21,7 @@ from bridge.api.fields import (
     PartnerId,
     SubscriberId,
     Told,
+    sample,
     show_at,
     show_id,
 )
@@ -43,6 +45,8 @@ Kind = Literal["geographic", "mobile", "national"]
 
 class NewNumbers(Body):
     """One number, or a block of up to 1,000. partner_id null: ours."""
+
+    model_config = sample(partner_id=AN_ID["prt"], first="+493023125100", last="+493023125199")
 
     partner_id: PartnerId | None = None
     number: E164 | None = None
@@ -228,7 +232,7 @@ async def change_number(desk: Operator, number_id: NumberId, body: NumberChange)
     responses=responses(*BY_METHOD["DELETE"]),
     summary="Remove a number that nobody has",
 )
-async def drop_number(desk: Operator, number_id: NumberId) -> Response:
+async def delete_number(desk: Operator, number_id: NumberId) -> Response:
     async def work(conn: Connection, edition: int) -> Made:
         row = await store.number(conn, number_id)
         if not await store.drop(conn, number_id, edition):

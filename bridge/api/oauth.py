@@ -83,7 +83,7 @@ router = APIRouter(tags=["oauth2"])
     summary="An access token for a client",
     openapi_extra=ASKED,
 )
-async def give_token(request: Request) -> Response:
+async def create_token(request: Request) -> Response:
     """The client sends its id and secret by HTTP Basic, or as `client_id` and `client_secret` in the form.
     Parameters that are not known are ignored, as the RFC wants it."""
     services: Services = request.app.state.services

@@ -20,6 +20,31 @@ _DEEDS: Final = {"read": "Read", "write": "Make and change", "create": "Make", "
 _REF: Final = "#/components/schemas/"
 _OURS_NOT: Final = ("HTTPValidationError", "ValidationError")
 _KEY_PATTERN: Final = '^([!#-~]([ !#-~]{0,253}[!#-~])?|"[ !#-~]{1,255}")$'
+# What a query parameter means wherever it occurs. Where more is to be said of it, its route does.
+_SAID: Final = {
+    "account_id": "Of this account only",
+    "action": "What was done, as `<noun>.<verb>`",
+    "cursor": "`next` of the page before",
+    "destination": "Rates of the destination of this name only",
+    "file_name": "What the file is called where it comes from",
+    "from": "The version before",
+    "health": "What the switch finds of it",
+    "kind": "Of this kind only",
+    "limit": "Rows of a page",
+    "min_talk_s": "Calls that lasted so many seconds or longer",
+    "name": "Of exactly this name",
+    "number": "Exactly this number, in E.164 form",
+    "offset": "So many rows are left out at the beginning",
+    "partner_id": "Of this partner only; a partner asks for its own at most",
+    "plan_id": "Who pay by this plan only",
+    "side": "`sell`: what subscribers pay; `buy`: what a carrier charges",
+    "state": "In this state only",
+    "subject": "What was changed, by its id",
+    "subscriber_id": "Of this subscriber only",
+    "to": "The version after",
+    "usageDate.gte": "At this instant or later",
+    "usageDate.lt": "Before this instant",
+}
 PARAMETERS: Final[Mapping[str, dict[str, Any]]] = {
     "Correlator": {
         "name": "x-correlator",
@@ -109,6 +134,9 @@ def _complete(operation: dict[str, Any], method: str, path: str, route: Any) -> 
     creates = "create" in route.endpoint.__code__.co_names or path.endswith("/imports")
     asked += ["IdempotencyKey"] if needs is not None and method == "post" and creates else []
     asked += ["IfMatch"] if needs is not None and "428" in operation["responses"] else []
+    for one in operation.get("parameters", []):
+        if one["in"] == "query" and one["name"] in _SAID:
+            one.setdefault("description", _SAID[one["name"]])
     refs = [{"$ref": f"#/components/parameters/{name}"} for name in asked]
     operation["parameters"] = [*operation.get("parameters", []), *refs]
 

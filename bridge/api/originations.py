@@ -10,7 +10,7 @@ from fastapi import APIRouter, Depends, Response
 from pydantic import Field, model_validator
 
 from bridge.api.desk import Desk, Made, Needs
-from bridge.api.fields import E164, Body, CallId, OriginationId, SubscriberId, Told, show_at, show_id
+from bridge.api.fields import E164, Body, CallId, OriginationId, SubscriberId, Told, sample, show_at, show_id
 from bridge.api.page import Asked, Page, page
 from bridge.api.problems import Problem, responses
 from bridge.api.route import BY_METHOD, routes
@@ -36,8 +36,10 @@ Reason = Literal[
 class NewOrigination(Body):
     """Who is to be connected with whom. A is one of your subscribers, by id or by number, and pays for both legs."""
 
+    model_config = sample(a_number="+493023125017", b_number="+499998998042")
+
     subscriber_id: SubscriberId | None = None
-    a_number: E164 | None = Field(None, examples=["+4915112345678"])
+    a_number: E164 | None = None
     b_number: E164
 
     @model_validator(mode="after")
@@ -137,7 +139,9 @@ async def create_origination(desk: Writer, body: NewOrigination) -> Response:
 @originations.get("", response_model=Page[Origination], summary="Originations, newest first")
 async def list_originations(desk: Reader, paging: Asked) -> Response:
     async with desk.reading() as conn:
-        rows = await orders.originations(conn, paging.before, paging.rows)
+        rows = await orders.originations(
+            conn, paging.before, paging.rows, partner_id=desk.principal.partner_id
+        )
     return desk.shown(page(rows, paging, "origination_id", show))
 
 

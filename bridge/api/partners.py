@@ -10,7 +10,7 @@ from fastapi import Depends, Response
 from pydantic import Field
 
 from bridge.api.desk import Desk, Made, Needs, stale
-from bridge.api.fields import AccountId, Body, CurrencyCode, Name, PartnerId, Told, show_at, show_id
+from bridge.api.fields import AccountId, Body, CurrencyCode, Name, PartnerId, Told, sample, show_at, show_id
 from bridge.api.page import Asked, Page, page
 from bridge.api.problems import responses
 from bridge.api.route import BY_METHOD, routes
@@ -27,12 +27,16 @@ State = Literal["active", "suspended", "closed"]
 class NewPartner(Body):
     """A partner to be. Its account, what we owe each other, is made with it."""
 
+    model_config = sample(name="E-Plus", currency="EUR")
+
     name: Name = Field(examples=["E-Plus"])
     currency: CurrencyCode
 
 
 class PartnerChange(Body):
     """What may change. A closed partner's keys are void at once; its books stay."""
+
+    model_config = sample(name="E-Plus Mobilfunk")
 
     name: Name | None = None
     state: State | None = None

@@ -7,11 +7,11 @@ from datetime import UTC, datetime
 from typing import Annotated, Any, Final
 from uuid import UUID
 
-from fastapi import Depends, Query, Response
+from fastapi import Body, Depends, Query, Response
 from pydantic import Field
 
 from bridge.api.desk import Desk, Made, Needs, etag, stale
-from bridge.api.fields import PartnerId, PlanId, Told, show_id
+from bridge.api.fields import PartnerId, PlanId, Told, sample, show_id
 from bridge.api.page import Asked, Page, page
 from bridge.api.problems import Problem, responses
 from bridge.api.route import BY_METHOD, routes
@@ -29,10 +29,24 @@ Writer = Annotated[Desk, Depends(Needs("plans:write"))]
 
 _FLOOR: Final = "margin_floor"
 _RATES_SHOWN: Final = 100
+_EXAMPLE: Final[dict[str, Any]] = {
+    "name": "gold",
+    "currency": "EUR",
+    "time_zone": "Europe/Berlin",
+    "tax": {"mode": "inclusive", "percent": "19"},
+    "home": [
+        {"destination": "Germany", "prefixes": ["49"], "a_minute": "0.09", "increment": "60/1"},
+        {"destination": "Premium", "prefixes": ["49900"], "blocked": True},
+    ],
+    "service": [{"name": "sms", "price": "0.09"}],
+    "bundle": [{"name": "hundred", "price": "5.00", "units": 100, "days": 30, "covers": {"voice": 60}}],
+}
 
 
 class NewPlan(PlanFile):
     """A plan to be, as its file says it, in JSON. Operators name the partner whose it is; null: ours."""
+
+    model_config = sample(**_EXAMPLE)
 
     partner_id: PartnerId | None = None
 
@@ -124,6 +138,7 @@ async def list_plans(
 @router.post(
     "",
     status_code=201,
+    operation_id="create_plan",
     response_model=Plan,
     responses=responses(404, *BY_METHOD["POST"]),
     summary="Make a plan",
@@ -162,7 +177,9 @@ async def read_plan(desk: Reader, plan_id: PlanId) -> Response:
     responses=responses(*BY_METHOD["PUT"]),
     summary="Make a plan what its file says",
 )
-async def put_plan(desk: Writer, plan_id: PlanId, body: PlanFile) -> Response:
+async def put_plan(
+    desk: Writer, plan_id: PlanId, body: Annotated[PlanFile, Body(examples=[_EXAMPLE])]
+) -> Response:
     """What the file says no more is taken away; what was bought and called stays as it was."""
 
     async def work(conn: Connection, edition: int) -> Made:

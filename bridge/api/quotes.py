@@ -16,7 +16,20 @@ from fastapi import APIRouter, Depends, Response
 from pydantic import Field, model_validator
 
 from bridge.api.desk import Desk, Needs
-from bridge.api.fields import E164, Body, Instant, Line, PlanId, SubscriberId, Told, TrunkId, show_at, show_id
+from bridge.api.fields import (
+    AN_ID,
+    E164,
+    Body,
+    Instant,
+    Line,
+    PlanId,
+    SubscriberId,
+    Told,
+    TrunkId,
+    sample,
+    show_at,
+    show_id,
+)
 from bridge.api.problems import responses
 from bridge.api.route import routes
 from bridge.calls.book import Book, load_book_for
@@ -39,6 +52,8 @@ _COARSE: Final = {"margin": "leaves too little margin", "buys in": "charges in a
 class RouteQuestion(Body):
     """A call that somebody might make. Of a subscriber, or of anybody with a plan."""
 
+    model_config = sample(plan_id=AN_ID["plan"], dialled="+499998998042")
+
     subscriber_id: SubscriberId | None = None
     plan_id: PlanId | None = Field(None, description="Instead of the subscriber's own, where both are named")
     caller: E164 | None = Field(None, description="Who calls, where no subscriber is named")
@@ -56,6 +71,8 @@ class RouteQuestion(Body):
 
 class QuoteQuestion(RouteQuestion):
     """A call of so many seconds."""
+
+    model_config = sample(plan_id=AN_ID["plan"], dialled="+499998998042", seconds=180)
 
     seconds: int = Field(180, ge=1, le=86_400)
 
@@ -180,7 +197,7 @@ async def quote_call(desk: Reader, body: QuoteQuestion) -> Response:
 
 
 @_route_tests.post("", response_model=RouteAnswer, responses=ANSWERS, summary="Where a call would go")
-async def try_call(desk: Reader, body: RouteQuestion) -> Response:
+async def try_route(desk: Reader, body: RouteQuestion) -> Response:
     own: frozenset[str] | None = None  # None: all are told
     async with _asked(desk, body) as asked:
         partner_id = desk.principal.partner_id

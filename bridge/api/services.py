@@ -36,9 +36,7 @@ class Services:
     limiter: Limiter = field(init=False)  # by partner
     hub: Hub = field(default_factory=Hub)
     names: Resolve = field(default_factory=Names)
-    strangers: Limiter = field(
-        default_factory=lambda: Limiter(60)
-    )  # by address: requests without a valid key
+    strangers: Limiter = field(init=False)  # by address: requests without a valid key
     requests: Requests = field(default_factory=Requests)  # answered by this worker
     receiving: Slots = field(default_factory=lambda: Slots(6, 2))  # decks that are being uploaded
     staging: Slots = field(default_factory=lambda: Slots(1))
@@ -47,3 +45,4 @@ class Services:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "limiter", Limiter(self.settings.api.quota))
+        object.__setattr__(self, "strangers", Limiter(self.settings.api.stranger_quota))

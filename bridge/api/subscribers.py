@@ -12,6 +12,7 @@ from pydantic import Field, model_validator
 from bridge.api.amounts import PARTNERS_CREDIT_MAX_MICRO, NotNegative
 from bridge.api.desk import Desk, Made, Needs, stale
 from bridge.api.fields import (
+    AN_ID,
     E164,
     AccountId,
     Body,
@@ -21,6 +22,7 @@ from bridge.api.fields import (
     ProofId,
     SubscriberId,
     Told,
+    sample,
     show_at,
     show_id,
 )
@@ -62,6 +64,10 @@ class NewAccount(Body):
 class NewSubscriber(Body):
     """Somebody who will call. `account_id` names an account that exists, `account` describes a new one."""
 
+    model_config = sample(
+        app="messenger", a_number="+493023125017", plan_id=AN_ID["plan"], account={"funding": "prepaid"}
+    )
+
     app: AppName
     a_number: E164
     plan_id: PlanId
@@ -78,6 +84,8 @@ class NewSubscriber(Body):
 
 class SubscriberChange(Body):
     """What may change. A pending subscriber becomes active by a proof, and by nothing else."""
+
+    model_config = sample(state="suspended")
 
     plan_id: PlanId | None = None
     state: Literal["active", "suspended"] | None = None
@@ -100,6 +108,8 @@ class Subscriber(Told):
 
 class NewProof(Body):
     """attested: you state that the number is your subscriber's. code: you send the code you are told to the number."""
+
+    model_config = sample(method="attested", reference="contract 4711")
 
     method: Literal["attested", "code"]
     reference: Line = Field(
@@ -188,8 +198,9 @@ async def list_subscribers(
 ) -> Response:
     async with desk.reading() as conn:
         rows = await store.subscribers(
-            conn, paging.before, paging.rows, a_number=a_number, state=state, plan_id=plan_id
-        )
+            conn, paging.before, paging.rows, partner_id=desk.principal.partner_id, a_number=a_number, state=state,
+            plan_id=plan_id,
+        )  # fmt: skip
     return desk.shown(page(rows, paging, "subscriber_id", show))
 
 

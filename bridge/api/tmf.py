@@ -43,7 +43,7 @@ class Characteristic(Told):
     valueType: str = Field(examples=["string", "integer", "dateTime"])  # noqa: N815  TM Forum's names
 
 
-class Party(Told):
+class TmfParty(Told):
     id: str
     role: str = Field(examples=["partner", "subscriber", "account"])
     referredType: str = Field(alias="@referredType")  # noqa: N815
@@ -62,7 +62,7 @@ class Rated(Told):
     taxIncludedRatingAmount: Amount  # noqa: N815
 
 
-class Usage(BaseModel):
+class TmfUsage(BaseModel):
     """A call, a message or data used. id: of the CDR or of the usage record."""
 
     model_config = ConfigDict(frozen=True, extra="allow")
@@ -73,7 +73,7 @@ class Usage(BaseModel):
     usageType: str | None = Field(None, examples=["VOICE", "SMS", "DATA"])  # noqa: N815
     status: str | None = Field(None, examples=["rated"])
     usageCharacteristic: list[Characteristic] | None = None  # noqa: N815
-    relatedParty: list[Party] | None = None  # noqa: N815
+    relatedParty: list[TmfParty] | None = None  # noqa: N815
     ratedProductUsage: list[Rated] | None = None  # noqa: N815
 
 
@@ -219,8 +219,10 @@ async def _newest(
     return sorted(keyed, key=lambda one: one[0], reverse=True)[:rows]
 
 
-@router.get("/usageManagement/v4/usage", response_model=list[Usage], summary="Usage (TMF635), newest first")
-async def list_usage(
+@router.get(
+    "/usageManagement/v4/usage", response_model=list[TmfUsage], summary="Usage (TMF635), newest first"
+)
+async def list_tmf_usage(
     request: Request, desk: Reader, sliced: Sliced, wanted: Annotated[Wanted, Depends(_wanted)]
 ) -> Response:
     """Calls, messages and data. `usageDate.gte` and `usageDate.lt` go by the time in the id: of a call its admission,
@@ -259,11 +261,11 @@ def _cut(told: Mapping[str, Any], fields: frozenset[str]) -> Mapping[str, Any]:
 
 @router.get(
     "/usageManagement/v4/usage/{id}",
-    response_model=Usage,
+    response_model=TmfUsage,
     responses=responses(404),
     summary="One usage (TMF635)",
 )
-async def read_usage(
+async def read_tmf_usage(
     desk: Reader, key: Annotated[str, Path(alias="id", pattern="^(cdr|use)_[0-9a-f]{32}$")]
 ) -> Response:
     partner_id = desk.principal.partner_id
@@ -284,7 +286,7 @@ async def read_usage(
     dependencies=[Depends(Needs("cdrs:read"))],
     summary="Bills (TMF678); none before there are invoices",
 )
-async def list_bills(sliced: Sliced) -> Response:
+async def list_tmf_bills(sliced: Sliced) -> Response:
     return _listed([], replace(sliced, offset=0), 0, None)
 
 
@@ -295,5 +297,5 @@ async def list_bills(sliced: Sliced) -> Response:
     dependencies=[Depends(Needs("cdrs:read"))],
     summary="One bill (TMF678)",
 )
-async def read_bill(_: Annotated[str, Path(alias="id", max_length=80)]) -> Response:
+async def read_tmf_bill(_: Annotated[str, Path(alias="id", max_length=80)]) -> Response:
     raise Problem(404, "There is no such bill.")

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import AfterValidator, Field, SecretStr, WithJsonSchema, model_validator
 
-from bridge.api.fields import AccountId, Body, DeckId, PartnerId
+from bridge.api.fields import AN_ID, AccountId, Body, DeckId, PartnerId, sample
 from bridge.telephony.writing import Writing
 
 # Sections of the switch's own, and what it takes for something else than a carrier.
@@ -155,6 +155,18 @@ class NumberWriting(Body):
 class NewTrunk(Body):
     """A trunk to be. Operators alone set account_id, enabled, origin, policy_class, priority and ring_s."""
 
+    model_config = sample(
+        name="eplus_berlin",
+        deck_id=AN_ID["deck"],
+        host="sbc.example.net",
+        port=5060,
+        transport="udp",
+        codecs=["alaw", "ulaw"],
+        auth={"username": "callbridge", "secret": "correct.horse-battery"},
+        capacity=120,
+        cps=10,
+    )
+
     name: TrunkName
     partner_id: PartnerId | None = None
     account_id: AccountId | None = Field(
@@ -181,6 +193,8 @@ class NewTrunk(Body):
 class TrunkChange(Body):
     """What may change; what is absent stays. null takes auth, capacity, cps and qualify_s away. Operators alone set
     deck_id, enabled, origin, policy_class, priority and ring_s."""
+
+    model_config = sample(host="sbc2.example.net", capacity=240)
 
     deck_id: DeckId | None = None
     host: Host | None = None

@@ -273,7 +273,7 @@ async def undrain_trunk(desk: Writer, trunk_id: TrunkId) -> Response:
     responses=responses(404),
     summary="Calls now, and how those of the last hour went",
 )
-async def read_health(desk: Reader, trunk_id: TrunkId) -> Response:
+async def read_trunk_health(desk: Reader, trunk_id: TrunkId) -> Response:
     async with desk.reading() as conn:
         row = await store.trunk(conn, trunk_id)
         seen = await store.trunk_quality(conn, trunk_id)

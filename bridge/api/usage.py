@@ -161,8 +161,9 @@ async def list_usage(
 ) -> Response:
     async with desk.reading() as conn:
         rows = await store.usages(
-            conn, paging.before, paging.rows, account_id=account_id, since=reported_from, until=reported_to
-        )
+            conn, paging.before, paging.rows, partner_id=desk.principal.partner_id, account_id=account_id,
+            since=reported_from, until=reported_to,
+        )  # fmt: skip
     return desk.shown(page(rows, paging, "usage_id", show))
 
 
@@ -188,7 +189,7 @@ async def create_usage(desk: Writer, body: NewUsage) -> Response:
     responses=responses(404, *BY_METHOD["POST"]),
     summary="Report many usages, all or none",
 )
-async def create_batch(desk: Writer, body: NewBatch) -> Response:
+async def create_usage_batch(desk: Writer, body: NewBatch) -> Response:
     async def work(conn: Connection) -> Made:
         told = await _report(desk, conn, body.records, "#/records")
         partners = {partner_id for _, partner_id in told}

@@ -7,20 +7,20 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Final, Literal
 
-from fastapi import Depends, Query, Response
+from fastapi import Depends, Response
 from pydantic import AfterValidator, Field
 
 from bridge.api.desk import Desk, Made, Needs, stale
 from bridge.api.events import Event, show_event
 from bridge.api.fields import (
     Body,
-    DeliveryId,
     EventId,
     Instant,
     Line,
     PartnerId,
     Told,
     WebhookId,
+    sample,
     show_at,
     show_id,
 )
@@ -30,7 +30,7 @@ from bridge.api.route import BY_METHOD, routes
 from bridge.database import Connection
 from bridge.events import store
 from bridge.events.address import URL_CHARS_MAX, AddressRefused, check
-from bridge.events.kind import KINDS, Kind, prefix_of
+from bridge.events.kind import KINDS, Kind
 from bridge.events.signature import show_secret
 
 OVERLAP: Final = timedelta(hours=24)
@@ -38,8 +38,6 @@ OVERLAP: Final = timedelta(hours=24)
 router = routes("webhooks")
 Reader = Annotated[Desk, Depends(Needs("webhooks:read"))]
 Writer = Annotated[Desk, Depends(Needs("webhooks:write"))]
-
-State = Literal["pending", "done", "failed"]
 
 
 def _printable(text: str) -> str:
@@ -50,7 +48,12 @@ def _printable(text: str) -> str:
 
 Url = Annotated[
     str,
-    Field(min_length=1, max_length=URL_CHARS_MAX, examples=["https://hooks.example.com/callbridge"]),
+    Field(
+        min_length=1,
+        max_length=URL_CHARS_MAX,
+        json_schema_extra={"pattern": "^[Hh][Tt][Tt][Pp][Ss]?://[!-~]+$"},  # told; `read_url` says why not
+        examples=["https://hooks.example.com/callbridge"],
+    ),
     AfterValidator(_printable),
 ]
 Kinds = Annotated[
@@ -66,6 +69,8 @@ Kinds = Annotated[
 class NewWebhook(Body):
     """Where to tell a partner. Its secret is in the reply, once and never again."""
 
+    model_config = sample(url="https://hooks.example.com/callbridge", kinds=["call.ended", "balance.low"])
+
     url: Url
     kinds: Kinds = Field(default_factory=list)
     description: Line = ""
@@ -76,6 +81,8 @@ class NewWebhook(Body):
 class WebhookChange(Body):
     """What may change. Enabling it again forgets its failures; messages that wait are sent then."""
 
+    model_config = sample(kinds=["call.ended"], enabled=True)
+
     url: Url | None = None
     kinds: Kinds | None = None
     description: Line | None = None
@@ -84,6 +91,8 @@ class WebhookChange(Body):
 
 class ReplayWish(Body):
     """Send again what happened since then, at most 5000 events at a time."""
+
+    model_config = sample(since="2027-01-31T00:00:00Z", kinds=["call.ended"])
 
     since: Instant
     kinds: Kinds = Field(default_factory=list)
@@ -122,39 +131,6 @@ class WebhookMade(Webhook):
     )
 
 
-class Delivery(Told):
-    """One event on its way to one endpoint. The event's id is the header `webhook-id`."""
-
-    delivery_id: DeliveryId
-    event_id: EventId
-    type: Kind
-    subject_id: str
-    state: State
-    tries: int = Field(description="Since it was last asked for")
-    next_try_at: datetime | None
-    last_status: int | None
-    last_error: str | None
-    created_at: datetime
-    done_at: datetime | None
-
-
-class Attempt(Told):
-    """One try. answer: the beginning of what the endpoint said."""
-
-    attempt_no: int
-    tried_at: datetime
-    took_ms: int
-    status: int | None
-    error: str | None
-    answer: str
-
-
-class DeliveryStory(Delivery):
-    """A delivery with its last hundred attempts, newest first."""
-
-    attempts: list[Attempt]
-
-
 class Replayed(Told):
     """How many events are sent again. next: ask for the rest with it as `after`; null: that was all."""
 
@@ -173,22 +149,6 @@ def show(row: Mapping[str, Any]) -> dict[str, Any]:
         "disabled_why": row["disabled_why"],
         "failing_since": show_at(row["failing_since"]),
         "created_at": show_at(row["created_at"]),
-    }
-
-
-def show_delivery(row: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        "delivery_id": show_id("dlv", row["delivery_id"]),
-        "event_id": show_id("evt", row["event_id"]),
-        "type": row["kind"],
-        "subject_id": show_id(prefix_of(row["kind"]), row["subject_id"]),
-        "state": row["state"],
-        "tries": row["tries"],
-        "next_try_at": show_at(row["due_at"]) if row["state"] == "pending" else None,
-        "last_status": row["last_status"],
-        "last_error": row["last_error"],
-        "created_at": show_at(row["created_at"]),
-        "done_at": show_at(row["done_at"]),
     }
 
 
@@ -288,10 +248,10 @@ async def delete_webhook(desk: Writer, webhook_id: WebhookId) -> Response:
 @router.post(
     "/{webhook_id}/rotate-secret",
     response_model=NewSecret,
-    responses=responses(404, 409),
+    responses=responses(404, 409, 422),
     summary="A new secret; the old one signs along for a day",
 )
-async def rotate_secret(desk: Writer, webhook_id: WebhookId) -> Response:
+async def rotate_webhook_secret(desk: Writer, webhook_id: WebhookId) -> Response:
     async def work(conn: Connection) -> Made:
         row = await store.endpoint(conn, webhook_id)
         await desk.as_ours(conn)
@@ -332,60 +292,14 @@ async def test_webhook(desk: Writer, webhook_id: WebhookId) -> Response:
     responses=responses(404, 413, 415, 422),
     summary="Send again all that happened since an instant",
 )
-async def replay_since(desk: Writer, webhook_id: WebhookId, body: ReplayWish) -> Response:
+async def replay_webhook(desk: Writer, webhook_id: WebhookId, body: ReplayWish) -> Response:
     async def work(conn: Connection) -> Made:
         row = await store.endpoint(conn, webhook_id)
+        if body.after is not None:
+            await store.event(conn, body.after)
         await desk.as_ours(conn)
         count, last = await store.replay(conn, webhook_id, body.since, body.kinds, body.after)
         told = {"events": count, "next": show_id("evt", last) if last else None}
         return Made(show_id("whk", webhook_id), told, row["partner_id"])
 
     return await desk.act("webhook.replay", body, work, status=202)
-
-
-@router.get(
-    "/{webhook_id}/deliveries",
-    response_model=Page[Delivery],
-    responses=responses(404),
-    summary="Messages to an endpoint, newest first; `state=failed`: those that were given up",
-)
-async def list_deliveries(
-    desk: Reader, webhook_id: WebhookId, paging: Asked, state: Annotated[State | None, Query()] = None
-) -> Response:
-    async with desk.reading() as conn:
-        await store.endpoint(conn, webhook_id)
-        rows = await store.deliveries(conn, webhook_id, state, paging.before, paging.rows)
-    return desk.shown(page(rows, paging, "delivery_id", show_delivery))
-
-
-@router.get(
-    "/{webhook_id}/deliveries/{delivery_id}",
-    response_model=DeliveryStory,
-    responses=responses(404),
-    summary="One message and its attempts",
-)
-async def read_delivery(desk: Reader, webhook_id: WebhookId, delivery_id: DeliveryId) -> Response:
-    async with desk.reading() as conn:
-        await store.endpoint(conn, webhook_id)
-        row = await store.delivery(conn, webhook_id, delivery_id)
-        tried = await store.attempts(conn, delivery_id)
-    attempts = [{**one, "tried_at": show_at(one["tried_at"])} for one in tried]
-    return desk.shown({**show_delivery(row), "attempts": attempts})
-
-
-@router.post(
-    "/{webhook_id}/deliveries/{delivery_id}/replay",
-    status_code=202,
-    response_model=Delivery,
-    responses=responses(404),
-    summary="Send one message again",
-)
-async def replay_delivery(desk: Writer, webhook_id: WebhookId, delivery_id: DeliveryId) -> Response:
-    async def work(conn: Connection) -> Made:
-        row = await store.endpoint(conn, webhook_id)
-        await store.delivery(conn, webhook_id, delivery_id)
-        await desk.as_ours(conn)
-        told = show_delivery(await store.replay_one(conn, delivery_id))
-        return Made(told["delivery_id"], told, row["partner_id"])
-
-    return await desk.act("webhook.replay_one", None, work, status=202)

@@ -34,8 +34,16 @@ class SameNumber(Conflict):
     """A and B are one."""
 
 
-async def originations(conn: Connection, before: UUID, rows: int) -> Sequence[Row]:
-    """Newest first, those older than `before`."""
+async def originations(
+    conn: Connection, before: UUID, rows: int, *, partner_id: UUID | None = None
+) -> Sequence[Row]:
+    """Newest first, those older than `before`. None: of all."""
+    if partner_id is not None:
+        return list(
+            await queries.originations.originations_partner.all(
+                conn, partner_id=partner_id, before=before, rows=rows
+            )
+        )
     return list(await queries.originations.originations.all(conn, before=before, rows=rows))
 
 

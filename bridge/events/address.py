@@ -21,7 +21,7 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Resolve = Callable[[str], Awaitable[Sequence[str]]]
 
-URL_CHARS_MAX: Final = 2000
+URL_CHARS_MAX: Final = 2048
 RESOLVE_S: Final = 3.0
 ADDRESSES_MAX: Final = 32
 PORT_MIN: Final = 1024  # below it only 443: nothing else there speaks to strangers over TLS

@@ -131,15 +131,13 @@ async def events(
     since: datetime | None = None,
 ) -> list[Row]:
     """Newest first, those before `before`. What is None is not asked for."""
-    asked: dict[str, Any] = {
-        "before": before,
-        "rows": rows,
-        "partner_id": partner_id,
-        "kind": kind,
-        "since": since,
-    }
+    asked: dict[str, Any] = {"before": before, "rows": rows, "kind": kind, "since": since}
     if subject_id is not None:
-        return list(await queries.events.events_of.all(conn, subject_id=subject_id, **asked))
+        return list(
+            await queries.events.events_of.all(conn, subject_id=subject_id, partner_id=partner_id, **asked)
+        )
+    if partner_id is not None:
+        return list(await queries.events.events_partner.all(conn, partner_id=partner_id, **asked))
     return list(await queries.events.events.all(conn, **asked))
 
 

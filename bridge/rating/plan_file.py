@@ -159,7 +159,9 @@ class PlanFile(TermsKeys):
     """
 
     name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9 _-]{0,30}$")]
-    currency: Annotated[str, AfterValidator(check_currency)]
+    currency: Annotated[
+        str, Field(json_schema_extra={"pattern": "^[A-Z]{3}$"}), AfterValidator(check_currency)
+    ]
     margin_floor_micro: Micro = Field(0, alias="margin_floor", json_schema_extra=_NOTHING)
     on_net_free: bool = False
     zero_rated: Prefixes = ()

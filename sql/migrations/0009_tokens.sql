@@ -41,6 +41,9 @@ CREATE POLICY own ON api_key TO callbridge_partner USING (partner_id = (SELECT p
 GRANT EXECUTE ON FUNCTION api_client_find_v1(uuid) TO callbridge_partner;
 
 ALTER TABLE audit_log ADD COLUMN asked_by uuid NOT NULL DEFAULT '00000000-0000-0000-0000-000000000000';  -- the partner; zeros: us
+-- NULLS FIRST: the only one in the order of a partner's list, so that no plan reads others' entries.
+DROP INDEX audit_log_partner;
+CREATE INDEX audit_log_partner ON audit_log (partner_id, audit_id NULLS FIRST);
 CREATE INDEX audit_log_action ON audit_log (action, audit_id);
 CREATE INDEX audit_log_subject ON audit_log (subject, audit_id);
 

@@ -10,7 +10,12 @@ ALTER TABLE subscriber ADD CHECK (state IN ('pending', 'active', 'suspended', 'c
 CREATE UNIQUE INDEX subscriber_open ON subscriber (a_number, app_id) WHERE state <> 'closed';
 CREATE INDEX subscriber_number ON subscriber (partner_id, a_number, subscriber_id);
 CREATE INDEX subscriber_plan ON subscriber (plan_id, subscriber_id);
-CREATE INDEX subscriber_state ON subscriber (partner_id, state, subscriber_id);
+-- NULLS FIRST: the only ones in the order of a partner's list, so that no plan reads what is others'.
+DROP INDEX account_partner;
+CREATE INDEX account_partner ON account (partner_id, account_id NULLS FIRST);
+DROP INDEX subscriber_partner;
+CREATE INDEX subscriber_partner ON subscriber (partner_id, subscriber_id NULLS FIRST);
+CREATE INDEX subscriber_state ON subscriber (partner_id, state, subscriber_id NULLS FIRST);
 
 -- How it was proved that a number is its subscriber's, or tried. attested: the carrier says so, with a reference.
 -- code: whoever has the number was sent six digits, of which a salted hash is kept.
@@ -60,8 +65,7 @@ ALTER TABLE account ADD CONSTRAINT spend_cap_is_whole CHECK (
 ALTER TABLE usage_record ADD COLUMN partner_id uuid;                   -- whose account it was
 UPDATE usage_record u SET partner_id = a.partner_id FROM account a WHERE a.account_id = u.account_id AND a.partner_id IS NOT NULL;
 DROP INDEX usage_account;
-CREATE INDEX usage_account ON usage_record (account_id, usage_id);
-CREATE INDEX usage_partner ON usage_record (partner_id, usage_id);
+CREATE INDEX usage_account ON usage_record (account_id, usage_id NULLS FIRST);
 
 -- ---------------------------------------------------------------- what is spent in a day or a month
 
@@ -310,6 +314,8 @@ ALTER TABLE entry ENABLE ROW LEVEL SECURITY;
 ALTER TABLE transfer ENABLE ROW LEVEL SECURITY;
 ALTER TABLE hold ENABLE ROW LEVEL SECURITY;
 ALTER TABLE usage_record ENABLE ROW LEVEL SECURITY;
+ALTER TABLE app ENABLE ROW LEVEL SECURITY;
+CREATE POLICY any_partner ON app TO callbridge_partner USING ((SELECT partner_asking_v1()) IS NOT NULL);
 CREATE POLICY own ON subscriber_proof TO callbridge_partner
     USING (EXISTS (SELECT FROM subscriber s WHERE s.subscriber_id = subscriber_proof.subscriber_id));
 CREATE POLICY own ON subscriber_proof_try TO callbridge_partner

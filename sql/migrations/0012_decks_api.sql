@@ -59,6 +59,8 @@ CREATE POLICY own ON rate TO callbridge_partner USING (deck_id IN (SELECT d.deck
 CREATE POLICY own ON rate_past TO callbridge_partner USING (deck_id IN (SELECT d.deck_id FROM deck d));
 CREATE POLICY own ON deck_version TO callbridge_partner USING (deck_id IN (SELECT d.deck_id FROM deck d));
 CREATE POLICY own ON deck_band TO callbridge_partner USING (deck_id IN (SELECT d.deck_id FROM deck d));
+ALTER TABLE origin_set ENABLE ROW LEVEL SECURITY;
+CREATE POLICY any_partner ON origin_set TO callbridge_partner USING ((SELECT partner_asking_v1()) IS NOT NULL);
 CREATE POLICY own ON deck_import TO callbridge_partner USING (deck_id IN (SELECT d.deck_id FROM deck d));
 CREATE POLICY own ON deck_import_error TO callbridge_partner
     USING (EXISTS (SELECT FROM deck_import i WHERE i.import_id = deck_import_error.import_id));

@@ -43,7 +43,7 @@ CREATE TABLE origination (
     ended_at        timestamptz,
     CHECK ((state IN ('ended', 'failed')) = (ended_at IS NOT NULL))
 ) WITH (fillfactor = 70);
-CREATE INDEX origination_partner ON origination (partner_id, origination_id);
+CREATE INDEX origination_partner ON origination (partner_id, origination_id NULLS FIRST);
 CREATE UNIQUE INDEX origination_open ON origination (subscriber_id, b_number) WHERE ended_at IS NULL;
 CREATE INDEX origination_followed ON origination (switch_id) WHERE ended_at IS NULL;
 

@@ -3,14 +3,14 @@ SET search_path = bridge, public;
 
 ALTER TABLE account ADD COLUMN IF NOT EXISTS low_balance_micro bigint;
 
-CREATE INDEX event_partner ON event (partner_id, event_id);
+CREATE INDEX event_partner ON event (partner_id, event_id NULLS FIRST);
 CREATE INDEX event_subject ON event (subject_id, seq);
 
 -- Where a partner wants to be told. kinds '{}': of everything.
 CREATE TABLE webhook_endpoint (
     endpoint_id     uuid PRIMARY KEY DEFAULT uuidv7(),
     partner_id      uuid NOT NULL REFERENCES partner,
-    url             text NOT NULL CHECK (length(url) <= 2000),
+    url             text NOT NULL CHECK (length(url) <= 2048),
     kinds           text[] NOT NULL DEFAULT '{}',
     description     text NOT NULL DEFAULT '',
     enabled         boolean NOT NULL DEFAULT true,
@@ -36,7 +36,7 @@ CREATE TABLE webhook_secret (
 CREATE TABLE sink (
     subject_id      uuid PRIMARY KEY,
     partner_id      uuid NOT NULL REFERENCES partner,
-    url             text NOT NULL CHECK (length(url) <= 2000),
+    url             text NOT NULL CHECK (length(url) <= 2048),
     bearer          text CHECK (length(bearer) <= 4096),               -- NULL: no Authorization
     valid_until     timestamptz NOT NULL,
     failing_since   timestamptz
@@ -71,8 +71,8 @@ CREATE TABLE delivery (
 CREATE INDEX delivery_due ON delivery (target_id, due_at, stream_no) WHERE state = 'pending';
 CREATE INDEX delivery_claimed ON delivery (target_id) WHERE state = 'pending' AND claimed_until IS NOT NULL;
 CREATE INDEX delivery_order ON delivery (target_id, subject_id, stream_no) WHERE state = 'pending';
-CREATE INDEX delivery_list ON delivery (target_id, state, delivery_id);
-CREATE INDEX delivery_all ON delivery (target_id, delivery_id);
+CREATE INDEX delivery_list ON delivery (target_id, state, delivery_id NULLS FIRST);
+CREATE INDEX delivery_all ON delivery (target_id, delivery_id NULLS FIRST);
 
 CREATE TABLE delivery_attempt (
     delivery_id     uuid NOT NULL REFERENCES delivery ON DELETE CASCADE,

@@ -5,6 +5,12 @@ SELECT o.origination_id, o.partner_id, o.subscriber_id, o.a_number, o.b_number, 
        o.leg_b_call_id, o.connected_at, o.talk_ms, o.made_at, o.ended_at
   FROM origination o WHERE o.origination_id < :before ORDER BY o.origination_id DESC LIMIT :rows;
 
+-- name: originations_partner
+-- Of a partner. In the order NULLS LAST there is no index but the partner's: others' are not read.
+SELECT o.origination_id, o.partner_id, o.subscriber_id, o.a_number, o.b_number, o.state, o.reason, o.refuse_reason, o.leg_a_call_id,
+       o.leg_b_call_id, o.connected_at, o.talk_ms, o.made_at, o.ended_at
+  FROM origination o WHERE o.partner_id = :partner_id AND o.origination_id < :before ORDER BY o.origination_id DESC NULLS LAST LIMIT :rows;
+
 -- name: origination^
 SELECT o.origination_id, o.partner_id, o.subscriber_id, o.a_number, o.b_number, o.state, o.reason, o.refuse_reason, o.leg_a_call_id,
        o.leg_b_call_id, o.connected_at, o.talk_ms, o.made_at, o.ended_at, c.state AS click_state

@@ -7,6 +7,15 @@ SELECT s.subscriber_id, s.partner_id, app.name AS app, s.a_number, s.account_id,
    AND (:state::text IS NULL OR s.state = :state) AND (:plan_id::uuid IS NULL OR s.plan_id = :plan_id)
  ORDER BY s.subscriber_id DESC LIMIT :rows;
 
+-- name: subscribers_partner
+-- Of a partner. In the order NULLS LAST there are no indexes but the partners': others' subscribers are not read.
+SELECT s.subscriber_id, s.partner_id, app.name AS app, s.a_number, s.account_id, s.plan_id, s.state, s.zone, s.edition, s.created_at
+  FROM subscriber s JOIN app USING (app_id)
+ WHERE s.partner_id = :partner_id AND s.subscriber_id < :before
+   AND (:a_number::text IS NULL OR s.a_number = :a_number)
+   AND (:state::text IS NULL OR s.state = :state) AND (:plan_id::uuid IS NULL OR s.plan_id = :plan_id)
+ ORDER BY s.subscriber_id DESC NULLS LAST LIMIT :rows;
+
 -- name: subscriber^
 SELECT s.subscriber_id, s.partner_id, app.name AS app, s.a_number, s.account_id, s.plan_id, s.state, s.zone, s.edition, s.created_at
   FROM subscriber s JOIN app USING (app_id) WHERE s.subscriber_id = :subscriber_id;

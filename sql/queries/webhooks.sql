@@ -57,12 +57,13 @@ INSERT INTO event (partner_id, kind, subject_id, seq, data) VALUES (:partner_id,
 RETURNING event_id, kind, subject_id, seq, data, occurred_at;
 
 -- name: deliveries
+-- In the order NULLS LAST there is no index but the endpoint's: deliveries to others are not read.
 SELECT d.* FROM delivery d WHERE d.target_id = :endpoint_id AND d.delivery_id < :before
- ORDER BY d.delivery_id DESC LIMIT :rows;
+ ORDER BY d.delivery_id DESC NULLS LAST LIMIT :rows;
 
 -- name: deliveries_in
 SELECT d.* FROM delivery d WHERE d.target_id = :endpoint_id AND d.state = :state AND d.delivery_id < :before
- ORDER BY d.delivery_id DESC LIMIT :rows;
+ ORDER BY d.delivery_id DESC NULLS LAST LIMIT :rows;
 
 -- name: delivery^
 SELECT d.* FROM delivery d WHERE d.delivery_id = :delivery_id AND d.target_id = :endpoint_id;

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -14,6 +14,7 @@ from fastapi import FastAPI
 from httpx import ASGITransport, AsyncClient, Response
 from pydantic import SecretStr
 
+from bridge import config
 from bridge.api.app import Services, create_app, guarded
 from bridge.api.auth import ALL, create_key
 from bridge.api.desk import PARTNER_ROLE
@@ -89,6 +90,11 @@ class Api:
         async with connection(self.house.pool) as conn:
             key = await create_key(conn, "scoped", partner_id=partner_id, scopes=scopes)
         return Client(self.client, key)
+
+    def allow(self, quota: int) -> None:
+        """So many requests a minute, for each partner."""
+        settings = self.services.settings.model_copy(update={"api": config.Api(quota=quota)})
+        self.app.state.services = replace(self.services, settings=settings)
 
     async def own(self, table: str, partner: Partner, **where: Any) -> None:
         """Make what the house was seeded with a partner's: `own("subscriber", api.alpha, subscriber_id=…)`."""

@@ -11,7 +11,7 @@ from uuid import UUID
 
 import asyncpg
 
-from bridge.config import Database, Events, Settings
+from bridge.config import Database, Events
 from bridge.database import open_pool
 from bridge.events.deliver import Deliverer
 from bridge.events.send import Sender
@@ -113,7 +113,9 @@ async def stop(task: asyncio.Task[None]) -> None:
 @asynccontextmanager
 async def telling(api: Api, dsn: str) -> AsyncIterator[Telling]:
     hub = Hub()
-    api.app.state.services = replace(api.services, settings=Settings(events=SETTINGS), hub=hub)
+    api.app.state.services = replace(
+        api.services, settings=api.services.settings.model_copy(update={"events": SETTINGS}), hub=hub
+    )
     async with AsyncExitStack() as stack:
         receiver = await stack.enter_async_context(receiving())
         stack.push_async_callback(stop, asyncio.create_task(hub.run(dsn)))

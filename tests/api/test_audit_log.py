@@ -159,7 +159,7 @@ async def test_a_page_is_read_along_an_index(api: Api, query: dict[str, str], in
         await queries.access.enter.run(
             conn, role="callbridge_partner", partner_id=str(api.alpha.partner_id), for_transaction=True
         )
-        asked = queries.access.audits
+        asked = queries.access.audits_partner
         rows = await conn.fetch(f"EXPLAIN {asked.sql}", *[given[name] for name in asked.names])
     plan = "\n".join(row[0] for row in rows)
     assert "Seq Scan" not in plan, plan

@@ -231,7 +231,7 @@ async def test_carriers_and_their_prices_are_in_no_reply(api: Api) -> None:
 @pytest.mark.parametrize(
     "column",
     ["call.routes", "attempt.trunk_id", "attempt.cost_micro", "attempt.buy", "attempt.billed_s", "rerating.cost_micro",
-     "rerating.buy", "lease.trunk_id", "lease.channel", "rerate_run.reason", "trunk.name", "rate.rate_micro"],
+     "rerating.buy", "lease.trunk_id", "lease.channel", "rerate_run.reason", "trunk.account_id", "trunk.auth_secret"],
 )  # fmt: skip
 async def test_the_database_keeps_the_secrets_itself(api: Api, column: str) -> None:
     table, _, name = column.partition(".")
@@ -239,6 +239,21 @@ async def test_the_database_keeps_the_secrets_itself(api: Api, column: str) -> N
         "SELECT has_column_privilege('callbridge_partner', $1, $2, 'SELECT')", f"bridge.{table}", name
     )
     assert allowed is False
+
+
+async def test_of_trunks_and_prices_the_database_shows_a_partners_own(api: Api) -> None:
+    """Of these it may read the columns, not the rows of others."""
+    asked = "SELECT name FROM trunk", "SELECT DISTINCT name FROM rate JOIN deck USING (deck_id)"
+    theirs = "vega", "buy vega"
+    await people(api)
+    for owner in (None, api.alpha):
+        if owner is not None:
+            await api.own("trunk", owner, name="vega")
+            await api.own("deck", owner, name="buy vega")
+        async with transaction(api.services.asking) as conn:
+            await conn.execute("SELECT set_config('bridge.partner_id', $1, true)", str(api.alpha.partner_id))
+            seen = [{row[0] for row in await conn.fetch(query)} for query in asked]
+        assert seen == [{name} if owner else set() for name in theirs]
 
 
 async def test_functions_for_partners_answer_for_their_own_calls_only(api: Api) -> None:

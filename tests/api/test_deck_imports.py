@@ -292,7 +292,7 @@ async def test_one_import_at_a_time(api: Api) -> None:
     receiving, alpha = api.services.receiving, api.alpha.partner_id
     with receiving.take("a test", alpha), receiving.take("a test", alpha):
         problem(await upload(api.alpha, deck, FIRST), 503, "unavailable")
-        theirs = await made(api.beta)
+        theirs = await made(api.beta, "Theirs")
         assert (await upload(api.beta, theirs, FIRST)).status_code == 201
     with api.services.staging.take("a test"):
         busy = await upload(api.alpha, deck, FIRST)

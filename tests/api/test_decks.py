@@ -24,7 +24,7 @@ READ_MAX = 400
 
 async def test_made_read_listed_and_changed(api: Api) -> None:
     mine = await made(api.alpha)
-    ours = await made(api.operator, "Termination", side="sell")
+    ours = await made(api.operator, "Ours", side="sell")
     assert (await api.operator.get(mine)).json()["partner_id"] == api.alpha.id
     assert (await api.operator.get(ours)).json()["partner_id"] is None
     read = await api.alpha.get(mine)
@@ -40,18 +40,27 @@ async def test_made_read_listed_and_changed(api: Api) -> None:
     listed = (await api.alpha.get("/v1/decks")).json()
     assert [one["name"] for one in listed["data"]] == ["Termination 2027"]
     everything = (await api.operator.get("/v1/decks", limit=2)).json()
-    assert [one["name"] for one in everything["data"]] == ["Termination", "Termination 2027"]
+    assert [one["name"] for one in everything["data"]] == ["Ours", "Termination 2027"]
     assert everything["next"]
     only = (await api.operator.get("/v1/decks", partner_id=api.alpha.id, side="buy")).json()
     assert [one["name"] for one in only["data"]] == ["Termination 2027"]
 
 
-async def test_a_name_is_a_partners_own_business(api: Api) -> None:
-    await made(api.operator, "Germany")
+async def test_a_name_is_one_decks_only_and_nobody_is_told_whose(api: Api) -> None:
+    await made(api.operator, "ours")
     await made(api.alpha, "Germany")
-    await made(api.beta, "Germany")
+    mine = await made(api.beta, "France")
     again = {"name": "Germany", "side": "buy", "currency": "EUR"}
-    problem(await api.alpha.post("/v1/decks", again), 409, "conflict")
+    asked = [
+        (api.alpha, again),
+        (api.beta, again),
+        (api.operator, again),
+        (api.beta, again | {"name": "ours"}),
+    ]
+    answers = [await client.post("/v1/decks", body) for client, body in asked]
+    answers += [await api.beta.patch(mine, {"name": name}) for name in ("ours", "Germany")]
+    told = [problem(answer, 409, "conflict")["detail"] for answer in answers]
+    assert set(told) == {"The name is taken. Take another one."}
     problem(await api.alpha.post("/v1/decks", again | {"partner_id": api.beta.id}), 404, "not_found")
     problem(await api.alpha.post("/v1/decks", again | {"name": "=1+1"}), 422, "invalid_request")
     problem(await api.alpha.post("/v1/decks", again | {"currency": "XXX"}), 422, "invalid_request")
@@ -59,7 +68,7 @@ async def test_a_name_is_a_partners_own_business(api: Api) -> None:
 
 async def test_of_another_partner_there_is_nothing(api: Api) -> None:
     """Every route, with the deck and the import of somebody else, and with one's own deck and another's import."""
-    theirs, own = await made(api.beta), await made(api.alpha)
+    theirs, own = await made(api.beta, "Theirs"), await made(api.alpha)
     one = await staged(api.beta, theirs, FIRST)
     done = await applied(api.beta, theirs, FIRST, mode="add")
     await made(api.operator, "ours")

@@ -6,7 +6,6 @@ import asyncio
 import json
 import re
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,7 +13,6 @@ from fastapi import Request
 from httpx import ASGITransport, AsyncClient, Response
 
 from bridge.api.guard import BODY_BYTES_MAX, SECURE, Guard
-from bridge.api.limits import Limiter
 from tests.api.scene import Api, Client, problem
 
 NOBODY = re.compile(r"(?!)")
@@ -196,7 +194,7 @@ async def test_a_correlator_that_is_none_is_refused_and_not_repeated(api: Api) -
 
 
 async def test_a_partner_that_asks_too_much_is_told_when_to_come_back(api: Api) -> None:
-    api.app.state.services = replace(api.services, limiter=Limiter(2, 60))
+    api.allow(2)
     first = await api.alpha.get("/v1/partners")
     assert first.headers["ratelimit-policy"] == '"burst";q=2;w=60'
     assert first.headers["ratelimit"] == '"burst";r=1;t=30'

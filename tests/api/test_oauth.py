@@ -19,8 +19,8 @@ from httpx import Response
 from bridge.api.app import guarded
 from bridge.api.auth import issue_key
 from bridge.api.keyring import Keyring, TokenKey
-from bridge.api.limits import Limiter
 from bridge.api.tokens import LEEWAY_S, TOKEN_S, make_token
+from bridge.config import Api as ApiSettings
 from bridge.database import connection
 from tests.api.scene import Api, Client, problem
 from tests.seeded import at_once
@@ -337,9 +337,14 @@ async def test_many_workers_at_once_make_one_secret(api: Api) -> None:
 # ---------------------------------------------------------------- how much one may ask
 
 
+def limited(api: Api, **quotas: int) -> None:
+    fewer = api.services.settings.model_copy(update={"api": ApiSettings(**quotas)})
+    api.app.state.services = replace(api.services, settings=fewer)
+
+
 async def test_a_client_that_asks_for_too_many_tokens(api: Api) -> None:
     _, shown = await a_client(api)
-    api.app.state.services = replace(api.services, limiter=Limiter(1, 60))
+    limited(api, quota=1)
     assert (await ask(api, GRANT | shown)).status_code == 200
     told = await ask(api, GRANT | shown)
     error(told, 429, "temporarily_unavailable")
@@ -348,7 +353,7 @@ async def test_a_client_that_asks_for_too_many_tokens(api: Api) -> None:
 
 async def test_strangers_are_slowed_and_their_neighbours_are_not(api: Api) -> None:
     _, shown = await a_client(api)
-    api.app.state.services = replace(api.services, strangers=Limiter(2, 60))
+    limited(api, stranger_quota=2)
     stranger = Client(api.client, "cb_00000000_" + "A" * 43)
     problem(await stranger.get("/v1/partners"), 401, "not_authenticated")
     error(

@@ -11,6 +11,7 @@ from bridge.errors import (
     AlreadySettled,
     BridgeError,
     Conflict,
+    Invalid,
     InvariantBroken,
     NotFound,
     StoreError,
@@ -23,7 +24,7 @@ from bridge.errors import (
     [
         ("BR001", InvariantBroken),
         ("BR002", AlreadySettled),
-        ("BR003", StoreError),
+        ("BR003", Invalid),
         ("BR004", Conflict),
         ("BR005", NotFound),
         ("40001", StoreUnavailable),

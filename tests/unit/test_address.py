@@ -94,7 +94,7 @@ def test_understood(url, target):
         "https://[::ffff:127.0.0.1]x/",
         "https://[1:2:3]/",
         "https://a_b.example.com/",
-        "https://hooks.example.com/" + "a" * 2000,
+        "https://hooks.example.com/" + "a" * 2048,
     ],
 )
 def test_not_understood(url):

@@ -17,7 +17,11 @@ def callbridge(tmp_path, *words: str, config: str = "") -> subprocess.CompletedP
 @pytest.mark.parametrize(
     ("config", "words", "says"),
     [
-        ("[api]\nprot = 1", ("migrate",), "api.prot: is no setting. Known here: host, port, quota."),
+        (
+            "[api]\nprot = 1",
+            ("migrate",),
+            "api.prot: is no setting. Known here: host, port, quota, stranger_quota.",
+        ),
         ("", ("migrate",), "database.dsn: is empty"),
         ("[database]\ndsn = 'postgresql://h/d'\n[calls]\nslice_s = 1", ("serve",), "calls.slice_s"),
         ("", ("serve", "--config", "none.toml"), "none.toml: does not exist"),

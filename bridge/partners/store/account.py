@@ -40,10 +40,19 @@ class Settings:
 
 
 async def accounts(
-    conn: Connection, before: UUID, rows: int, *, kind: str | None = None, state: str | None = None
+    conn: Connection,
+    before: UUID,
+    rows: int,
+    *,
+    partner_id: UUID | None = None,
+    kind: str | None = None,
+    state: str | None = None,
 ) -> Sequence[Row]:
-    """Newest first, those older than `before`."""
-    return list(await queries.accounts.accounts.all(conn, before=before, rows=rows, kind=kind, state=state))
+    """Newest first, those older than `before`; of a partner or of all."""
+    asked = {"before": before, "rows": rows, "kind": kind, "state": state}
+    if partner_id is not None:
+        return list(await queries.accounts.accounts_partner.all(conn, partner_id=partner_id, **asked))
+    return list(await queries.accounts.accounts.all(conn, **asked))
 
 
 async def account(conn: Connection, account_id: UUID) -> Row:

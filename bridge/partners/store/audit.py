@@ -26,12 +26,12 @@ async def audits(
     partner_id: UUID | None = None,
 ) -> Sequence[Row]:
     """Newest first, those older than `before`, done at `since` or later and before `until`."""
-    return list(
-        await queries.access.audits.all(
-            conn, before=before, rows=rows, since=since, until=until, action=action, subject=subject,
-            partner_id=partner_id,
-        )
-    )  # fmt: skip
+    asked: dict[str, Any] = {
+        "before": before, "rows": rows, "since": since, "until": until, "action": action, "subject": subject,
+    }  # fmt: skip
+    if partner_id is not None:
+        return list(await queries.access.audits_partner.all(conn, partner_id=partner_id, **asked))
+    return list(await queries.access.audits.all(conn, **asked))
 
 
 async def audit(conn: Connection, audit_id: UUID) -> Row:

@@ -37,16 +37,16 @@ async def subscribers(
     before: UUID,
     rows: int,
     *,
+    partner_id: UUID | None = None,
     a_number: str | None = None,
     state: str | None = None,
     plan_id: UUID | None = None,
 ) -> Sequence[Row]:
-    """Newest first, those older than `before`."""
-    return list(
-        await queries.subscribers.subscribers.all(
-            conn, before=before, rows=rows, a_number=a_number, state=state, plan_id=plan_id
-        )
-    )
+    """Newest first, those older than `before`; of a partner or of all."""
+    asked = {"before": before, "rows": rows, "a_number": a_number, "state": state, "plan_id": plan_id}
+    if partner_id is not None:
+        return list(await queries.subscribers.subscribers_partner.all(conn, partner_id=partner_id, **asked))
+    return list(await queries.subscribers.subscribers.all(conn, **asked))
 
 
 async def subscriber(conn: Connection, subscriber_id: UUID) -> Row:

@@ -17,16 +17,18 @@ async def usages(
     before: UUID,
     rows: int,
     *,
+    partner_id: UUID | None = None,
     account_id: UUID | None = None,
     since: datetime | None = None,
     until: datetime | None = None,
 ) -> Sequence[Row]:
-    """Newest first, by when they were reported: from `since` to before `until`."""
-    return list(
-        await queries.usage.usages.all(
-            conn, before=before, rows=rows, account_id=account_id, since=since, until=until
-        )
-    )
+    """Newest first, by when they were reported: from `since` to before `until`. Of an account, else of a partner."""
+    asked = {"before": before, "rows": rows, "since": since, "until": until}
+    if account_id is not None:
+        return list(await queries.usage.usages_account.all(conn, account_id=account_id, **asked))
+    if partner_id is not None:
+        return list(await queries.usage.usages_partner.all(conn, partner_id=partner_id, **asked))
+    return list(await queries.usage.usages.all(conn, **asked))
 
 
 async def usage(conn: Connection, usage_id: UUID) -> Row:

@@ -11,6 +11,8 @@ from datetime import UTC, datetime
 from typing import Any, Final
 from uuid import UUID
 
+import asyncpg
+
 from bridge import queries
 from bridge.database import Connection
 from bridge.errors import Conflict, DeckError, Invalid, NotFound
@@ -27,6 +29,7 @@ from bridge.telephony.money import check_currency
 Row = Mapping[str, Any]
 Reading = Callable[[], AbstractAsyncContextManager[Connection]]
 
+_TAKEN: Final = "The name is taken. Take another one."  # by whom is nobody's business
 DECKS_MAX: Final = 200  # a partner may have
 BATCH_ROWS: Final = 1_000
 _EVER: Final = datetime(1, 1, 1, tzinfo=UTC)
@@ -87,9 +90,12 @@ async def add_deck(conn: Connection, name: str, side: str, currency: str, partne
         raise Invalid(str(wrong)) from None
     if partner_id and await queries.deck_pages.decks_had.value(conn, partner_id=partner_id) >= DECKS_MAX:
         raise Conflict(f"There are {DECKS_MAX} decks. No more are kept.")
-    row: Row = await queries.deck_pages.add_deck.one(
-        conn, name=name, side=side, currency=currency, partner_id=partner_id
-    )
+    try:
+        row: Row = await queries.deck_pages.add_deck.one(
+            conn, name=name, side=side, currency=currency, partner_id=partner_id
+        )
+    except asyncpg.UniqueViolationError:
+        raise Conflict(_TAKEN) from None
     return row
 
 
@@ -102,9 +108,12 @@ async def change_deck(
             _check_name(name)
         except ValueError as wrong:
             raise Invalid(str(wrong)) from None
-    row: Row | None = await queries.deck_pages.change_deck.one(
-        conn, deck_id=deck_id, edition=edition, name=name, notice_days=notice_days
-    )
+    try:
+        row: Row | None = await queries.deck_pages.change_deck.one(
+            conn, deck_id=deck_id, edition=edition, name=name, notice_days=notice_days
+        )
+    except asyncpg.UniqueViolationError:
+        raise Conflict(_TAKEN) from None
     return row
 
 

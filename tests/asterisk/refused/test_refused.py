@@ -22,7 +22,7 @@ from tests.asterisk.sipp import Caller, answers
         pytest.param({"balance_micro": 0}, BERLIN, 403, "no_credit", id="no credit"),
         pytest.param({"balance_micro": 89_999}, BERLIN, 403, "no_credit", id="a millionth short"),
         pytest.param({"account_state": "suspended"}, BERLIN, 403, "account_suspended", id="suspended"),
-        pytest.param({"state": "closed"}, BERLIN, 403, "account_suspended", id="closed"),
+        pytest.param({"state": "closed"}, BERLIN, 403, "unknown_caller", id="closed"),
     ],
 )
 def test_a_call_that_may_not_be_made(
