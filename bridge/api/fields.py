@@ -108,7 +108,7 @@ KeyId = id_type("key")
 AuditId = id_type("aud")
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
     if not text.isprintable():
         raise ValueError("should hold no control characters")
     return text
@@ -136,11 +136,11 @@ def _micro(text: object) -> int:
     return parse_micro(text)
 
 
-# Told, not checked: `_printable` refuses these and more, and says it better.
+# Told, not checked: `printable` refuses these and more, and says it better.
 _TOLD: Final[JsonDict] = {"pattern": r"^[^\x00-\x1f\x7f-\x9f]*$"}
 # One line of text that people read.
-Name = Annotated[str, Field(min_length=1, max_length=80, json_schema_extra=_TOLD), AfterValidator(_printable)]
-Line = Annotated[str, Field(max_length=500, json_schema_extra=_TOLD), AfterValidator(_printable)]
+Name = Annotated[str, Field(min_length=1, max_length=80, json_schema_extra=_TOLD), AfterValidator(printable)]
+Line = Annotated[str, Field(max_length=500, json_schema_extra=_TOLD), AfterValidator(printable)]
 E164 = Annotated[str, Field(pattern=r"^\+[1-9][0-9]{6,14}$", examples=["+493023125017"])]
 CurrencyCode = Annotated[str, Field(pattern="^[A-Z]{3}$", examples=["EUR"])]
 # RFC 3339 with any offset; UTC inside and in replies.

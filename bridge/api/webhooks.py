@@ -20,6 +20,7 @@ from bridge.api.fields import (
     PartnerId,
     Told,
     WebhookId,
+    printable,
     sample,
     show_at,
     show_id,
@@ -40,12 +41,6 @@ Reader = Annotated[Desk, Depends(Needs("webhooks:read"))]
 Writer = Annotated[Desk, Depends(Needs("webhooks:write"))]
 
 
-def _printable(text: str) -> str:
-    if not text.isprintable():
-        raise ValueError("should hold no control characters")
-    return text
-
-
 Url = Annotated[
     str,
     Field(
@@ -54,7 +49,7 @@ Url = Annotated[
         json_schema_extra={"pattern": "^[Hh][Tt][Tt][Pp][Ss]?://[!-~]+$"},  # told; `read_url` says why not
         examples=["https://hooks.example.com/callbridge"],
     ),
-    AfterValidator(_printable),
+    AfterValidator(printable),
 ]
 Kinds = Annotated[
     list[Kind],
