@@ -80,6 +80,45 @@ class Calls(Section):
     originations_max: int = Field(50, ge=1, le=10_000)  # calls by order that a partner may have in flight
     order_s: int = Field(10, ge=2, le=60)  # an order that the switch could not be given by then is void
     witness_s: float = Field(5.0, gt=0)  # the CDR file is heard this long after the call's end
+    wake_s: int = Field(12, ge=0, le=60)  # an app that is not registered is woken, and waited for so long
+    app_ring_s: int = Field(45, ge=5, le=300)  # how long a subscriber's app may ring
+
+
+class Pressure(Section):
+    """What one worker takes on at most. Above it, new calls are refused before anything else suffers."""
+
+    cps_max: int = Field(200, ge=1)  # admissions asked for in a second
+    deciding_max: int = Field(100, ge=1)  # being decided at the same time
+    live_max: int = Field(5000, ge=1)  # calls of the whole switch at the same time
+
+
+class Users(Section):
+    """App users whose phones register at the switch, over WebSocket."""
+
+    ws_host: str = "127.0.0.1"  # Asterisk's HTTP server; TLS is the proxy's in front of it
+    ws_port: Port = 8088
+    credential_s: int = Field(3600, ge=60, le=86_400)  # so long a SIP password is good
+    contacts_max: int = Field(3, ge=1, le=10)  # phones of one user at the same time
+    ban_after: int = Field(20, ge=3)  # failed registrations of one address in a minute
+    ban_s: int = Field(300, ge=10)  # so long it is not listened to then
+
+
+class Web(Section):
+    """The browser phone."""
+
+    sip_url: str = Field(
+        "", max_length=200
+    )  # where phones find the switch, e.g. wss://phone.example.com/ws; empty: users.ws_*
+    sign_in_s: int = Field(600, ge=30, le=86_400)  # so long a sign-in link is good, once
+    session_s: int = Field(12 * 3600, ge=300, le=30 * 86_400)
+
+
+class Messages(Section):
+    """Voice messages."""
+
+    folder: Path = Path("/var/spool/callbridge/messages")  # Asterisk writes, the bridge reads
+    message_s_max: int = Field(120, ge=5, le=600)
+    keep_days: int = Field(30, ge=1, le=400)
 
 
 class Failsafe(Section):
@@ -123,6 +162,10 @@ class Settings(Section):
     api: Api = Api()
     switch: Switch = Switch()
     calls: Calls = Calls()
+    pressure: Pressure = Pressure()
+    users: Users = Users()
+    web: Web = Web()
+    messages: Messages = Messages()
     failsafe: Failsafe = Failsafe()
     events: Events = Events()
     log: Log = Log()

@@ -35,6 +35,9 @@ RESOURCES: Final = (
     "quotes",
     "webhooks",
     "events",
+    "apps",
+    "rollouts",
+    "messages",
     "keys",
     "audit",
 )

@@ -18,6 +18,16 @@ Kind = Literal[
     "fraud.blocked",
     "origination.changed",
     "subscriber.changed",
+    "subscriber.wake",
+    "voice_message.left",
+    "rollout.changed",
+    "member.waiting",
+    "member.activated",
+    "window.opened",
+    "window.paused",
+    "window.closed",
+    "trial.passed",
+    "trial.failed",
     "webhook.test",
 ]
 KINDS: Final[tuple[str, ...]] = get_args(Kind)
@@ -32,6 +42,11 @@ _PREFIX: Final = {
     "deck": "deck",
     "origination": "org",
     "subscriber": "sub",
+    "voice_message": "msg",
+    "rollout": "rol",
+    "member": "sub",
+    "window": "win",
+    "trial": "win",
     "webhook": "whk",
 }
 PREFIXES: Final = tuple(sorted(set(_PREFIX.values())))

@@ -16,6 +16,7 @@ from typing import Final
 
 NORMAL: Final = 16
 BUSY: Final = 17
+NO_USER: Final = 20
 NO_ANSWER: Final = 19
 REJECTED: Final = 21
 NUMBER_CHANGED: Final = 22
@@ -24,6 +25,7 @@ NORMAL_UNSPECIFIED: Final = 31
 UNALLOCATED: Final = 1
 NO_ROUTE: Final = 3
 NO_CIRCUIT: Final = 34
+CONGESTION: Final = 42
 BEARER_UNAVAILABLE: Final = 58
 
 # What chan_pjsip makes of Hangup(<cause>). It knows few: any other cause leaves as 603 Decline, as if
@@ -47,12 +49,21 @@ class RefuseReason(StrEnum):
     spend_cap = "spend_cap"
     no_rate = "no_rate"
     no_route = "no_route"
+    own_number = "own_number"
+    caller_id = "caller_id"
+    not_reachable = "not_reachable"
+    unknown_number = "unknown_number"
+    policy_class = "policy_class"
+    overloaded = "overloaded"
     unavailable = "unavailable"
 
 
 # 402 Payment Required would fit no_credit and spend_cap, but no cause leads there; barring is 403 in
 # RFC 3398, as 21 is.
 # too_many_calls is one account's limit: 503 would make its switch believe we are all down, 480 does not.
+# caller_id: not theirs to show; own_number: one's own. not_reachable: no phone of the app answers the switch.
+# unknown_number: from the network, for a number that is nobody's. policy_class: what may never be joined.
+# overloaded: we take no more for now, and say so before anything else suffers.
 # no_rate is a place we do not sell (404); no_route is one we sell and cannot reach just now (503).
 _CAUSE_OF_REASON: Final[Mapping[RefuseReason, int]] = MappingProxyType(
     {
@@ -66,6 +77,12 @@ _CAUSE_OF_REASON: Final[Mapping[RefuseReason, int]] = MappingProxyType(
         RefuseReason.spend_cap: REJECTED,  # 403
         RefuseReason.no_rate: NO_ROUTE,  # 404
         RefuseReason.no_route: NO_CIRCUIT,  # 503
+        RefuseReason.own_number: REJECTED,  # 403
+        RefuseReason.caller_id: REJECTED,  # 403
+        RefuseReason.not_reachable: NO_USER,  # 480
+        RefuseReason.unknown_number: UNALLOCATED,  # 404
+        RefuseReason.policy_class: REJECTED,  # 403
+        RefuseReason.overloaded: CONGESTION,  # 503
         RefuseReason.unavailable: NO_CIRCUIT,  # 503
     }
 )

@@ -1,0 +1,1 @@
+"""Who may call yet: rollouts, their windows and waves, invitations, activation, capacity trials."""

@@ -1,0 +1,1 @@
+"""Rollouts as they stand in the database."""
