@@ -24,6 +24,7 @@ from bridge.asterisk.keeper import Keeper
 from bridge.calls.admit import Admissions
 from bridge.calls.book_watch import BookWatch
 from bridge.calls.end import Endings
+from bridge.calls.overload import Overload
 from bridge.calls.snapshot import make_key
 from bridge.calls.store import CallStore
 from bridge.config import Settings, require_dsn
@@ -75,8 +76,9 @@ class Worker:
             store = CallStore(pool, switch_id)
             await store.ensure_partitions()
             endings = Endings(store)
+            overload = await self._overload(stack, store)
             routes = AgiRoutes(
-                Admissions(store, settings.calls), endings, store, settings.calls, books.current
+                Admissions(store, settings.calls), endings, store, settings.calls, books.current, overload
             )
             agi = AgiServer(
                 routes.handlers(), deadline_s=settings.agi.deadline_s, sessions_max=settings.agi.sessions_max
@@ -92,6 +94,7 @@ class Worker:
                     lambda: asdict(agi.stats),
                     lambda: keeper.ami.state if keeper.ami else None,
                     hub,
+                    overload.figures,
                 )
             )
             await agi.start(settings.agi.host, settings.agi.port)
@@ -104,6 +107,7 @@ class Worker:
             sock = stack.enter_context(listen(settings.api.host, settings.api.port, "api.port"))
             tasks = [
                 asyncio.create_task(books.run(), name="book"),
+                asyncio.create_task(overload.run(), name="overload"),
                 asyncio.create_task(keeper.run(), name="keeper"),
                 asyncio.create_task(hub.run(dsn), name="events heard"),
                 asyncio.create_task(deliverer.run(), name="events told"),
@@ -120,6 +124,13 @@ class Worker:
             stopping.cancel()
             for task in done - {stopping}:
                 task.result()  # none of them ends by itself: raise what ended it
+
+    async def _overload(self, stack: AsyncExitStack, store: CallStore) -> Overload:
+        """What keeps new calls away when there are too many. The records it still has are written in the end."""
+        overload = Overload(store, self.settings.pressure, self.settings.calls.home_region)
+        stack.push_async_callback(overload.write)
+        await overload.count()
+        return overload
 
     async def _telling(self, stack: AsyncExitStack, dsn: str) -> tuple[Hub, Deliverer]:
         """What it takes to tell those who listen."""

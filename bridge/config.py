@@ -90,6 +90,9 @@ class Pressure(Section):
     cps_max: int = Field(200, ge=1)  # admissions asked for in a second
     deciding_max: int = Field(100, ge=1)  # being decided at the same time
     live_max: int = Field(5000, ge=1)  # calls of the whole switch at the same time
+    database_ms_max: int = Field(
+        1000, ge=10
+    )  # for a round trip to the database, waiting for a connection included
 
 
 class Users(Section):

@@ -68,5 +68,6 @@ def _ages(services: Services) -> dict[str, int | None]:
 async def metrics(request: Request) -> Response:
     services: Services = request.app.state.services
     return Response(
-        render(services.agi(), services.books.versions, services.requests), media_type=CONTENT_TYPE_LATEST
+        render(services.agi(), services.books.versions, services.requests, services.overload()),
+        media_type=CONTENT_TYPE_LATEST,
     )

@@ -24,6 +24,7 @@ class Services:
     agi         sessions since the start by ending, and `accepted`
     ami_state   down, up or refused; None in a worker that does not keep the switch
     hub         wakes streams of events
+    overload    what keeps new calls away, and how many it turned away; empty: nothing does
     names       looks up the names of webhooks that are being made; sending has threads of its own
     """
 
@@ -35,6 +36,7 @@ class Services:
     ami_state: Callable[[], str | None]
     limiter: Limiter = field(init=False)  # by partner
     hub: Hub = field(default_factory=Hub)
+    overload: Callable[[], Mapping[str, float]] = dict
     names: Resolve = field(default_factory=Names)
     strangers: Limiter = field(init=False)  # by address: requests without a valid key
     requests: Requests = field(default_factory=Requests)  # answered by this worker

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Final, cast
@@ -19,6 +20,7 @@ from bridge.calls.book import Book
 from bridge.calls.end import Endings
 from bridge.calls.ended import instant
 from bridge.calls.originate import Leg, LegName, Legs
+from bridge.calls.overload import OVERLOADED, Order, Overload, Passage
 from bridge.calls.store import CallStore, SwitchCall
 from bridge.calls.token import Token, parse_token
 from bridge.config import Calls
@@ -45,10 +47,13 @@ class AgiRoutes:
         store: CallStore,
         rules: Calls,
         book: Callable[[], Book],
+        overload: Overload | None = None,
     ) -> None:
+        """overload: None: new calls are never too many."""
         self._admissions, self._endings, self._store = admissions, endings, store
         self._rules, self._book = rules, book
         self._legs = Legs(admissions, store)
+        self._overload = overload
 
     def handlers(self) -> Mapping[str, Handler]:
         """By the path of the AGI URL."""
@@ -71,12 +76,16 @@ class AgiRoutes:
             sip_call_id=request.args[0][:128] if request.args else "",
         )
         seen = log.bind(sip_call_id=asked.sip_call_id, a=mask(asked.caller), b=mask(asked.dialled))
-        try:
-            verdict = await self._admissions.admit(asked, self._book(), datetime.now(UTC))
-        except StoreUnavailable as error:
-            seen.error("call refused", reason="unavailable", error=str(error))
-            return stop(UNAVAILABLE.cause).text()
-        return self._answer(verdict, seen)
+        with self._passing(asked) as passage:
+            if passage.over is not None:
+                return stop(OVERLOADED.cause).text()
+            try:
+                verdict = await self._admissions.admit(asked, self._book(), datetime.now(UTC))
+            except StoreUnavailable as error:
+                seen.error("call refused", reason="unavailable", error=str(error))
+                return stop(UNAVAILABLE.cause).text()
+            passage.admitted = isinstance(verdict, Admitted)
+            return self._answer(verdict, seen)
 
     async def originate(self, request: Request) -> str | None:
         """May this leg of a call by order be made? Arguments: the origination, a or b."""
@@ -87,15 +96,26 @@ class AgiRoutes:
             return stop(UNAVAILABLE.cause).text()
         env = request.env
         leg = Leg(origination_id, name, env["agi_channel"], env["agi_uniqueid"])
-        try:
-            verdict = await self._legs.begin(leg, self._book(), datetime.now(UTC))
-        except StoreUnavailable as error:
-            seen.error("leg not begun", error=str(error))
-            return stop(UNAVAILABLE.cause).text()
-        if verdict is None:
-            seen.warning("leg not begun: it was before, or its time is over")
-            return stop(UNAVAILABLE.cause).text()
-        return self._answer(verdict, seen)
+        # Leg b is no new call: A has answered already.
+        with self._passing(Order(origination_id) if name == "a" else None) as passage:
+            if passage.over is not None:
+                return stop(OVERLOADED.cause).text()
+            try:
+                verdict = await self._legs.begin(leg, self._book(), datetime.now(UTC))
+            except StoreUnavailable as error:
+                seen.error("leg not begun", error=str(error))
+                return stop(UNAVAILABLE.cause).text()
+            if verdict is None:
+                seen.warning("leg not begun: it was before, or its time is over")
+                return stop(UNAVAILABLE.cause).text()
+            passage.admitted = isinstance(verdict, Admitted)
+            return self._answer(verdict, seen)
+
+    def _passing(self, asked: SwitchCall | Order | None) -> AbstractContextManager[Passage]:
+        """What every new call goes through first. None: it is none."""
+        if self._overload is None or asked is None:
+            return nullcontext(Passage(None))
+        return self._overload.passing(asked)
 
     def _answer(self, verdict: Refuse | Admitted, seen: structlog.stdlib.BoundLogger) -> str:
         if isinstance(verdict, Refuse):

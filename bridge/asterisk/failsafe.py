@@ -23,7 +23,7 @@ from asterisk.agi import AGI, AGIHangup
 from bridge.asterisk.agi_header import HEADER_LINES_MAX, parse_header
 from bridge.asterisk.channel_vars import ANSWER, Verdict, dial, endpoint_of, stop
 from bridge.calls.snapshot import Snapshot, read_key, unseal
-from bridge.calls.token import Orphan, Token
+from bridge.calls.token import Orphan, Token, uuid7
 from bridge.errors import BridgeError, ChannelGone, ConfigError, RemoteProtocolError
 from bridge.telephony.cause import Refuse, RefuseReason, refuse
 from bridge.telephony.number import barred, parse_caller, parse_dialled
@@ -131,13 +131,6 @@ def decide(snapshot: Snapshot, app: str, caller: str, dialled: str, call_id: UUI
         call=str(Token(call_id, 1, Orphan(UUID(subscriber_id), presented.e164, number.e164, trunk))),
         cli=writing.a_number(presented.e164, snapshot.home),
     )
-
-
-def uuid7(now: float) -> UUID:
-    """RFC 9562 section 5.7: 48 bits of milliseconds since 1970, then chance."""
-    chance = int.from_bytes(os.urandom(10))
-    rand_a, rand_b = chance >> 62 & 0xFFF, chance & (1 << 62) - 1
-    return UUID(int=int(now * 1000) << 80 | 0x7 << 76 | rand_a << 64 | 0b10 << 62 | rand_b)
 
 
 def _answer(head: str, arguments: Sequence[str], now: float) -> Refuse | Verdict:

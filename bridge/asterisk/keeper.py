@@ -7,6 +7,7 @@ its database connection dies, another takes over within a second and goes on fro
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
@@ -32,8 +33,10 @@ from bridge.calls.snapshot import SnapshotWriter
 from bridge.calls.store import CallStore
 from bridge.config import Settings
 from bridge.database import connection, store_errors, transaction
-from bridge.errors import BridgeError, ChannelGone, InvariantBroken, StoreError, SwitchUnavailable
+from bridge.errors import BridgeError, ChannelGone, Invalid, InvariantBroken, StoreError, SwitchUnavailable
 from bridge.rating.store.allowances import renew_due
+from bridge.rollout import store as rollout
+from bridge.rollout.store.trials import Trials
 
 # Longer, and the batch it makes keeps callers waiting; shorter, and each costs its round trips.
 JOURNAL_S: Final = 0.1
@@ -42,6 +45,8 @@ EXTEND_S: Final = 0.25
 HEARTBEAT_S: Final = 1.0
 RESYNC_S: Final = 5.0
 RENEW_S: Final = 1.0
+ROLLOUT_S: Final = 1.0
+TRIAL_S: Final = 1.0
 LOOK_S: Final = 1.0
 HOUSEKEEPING_S: Final = 3600.0
 OWN_S: Final = 1.0
@@ -71,7 +76,7 @@ class Keeper:
         self._resync = Resync(store, endings, book, settings.calls)
         self._snapshot, self._book = SnapshotWriter(settings), book
         self._make_ami = make_ami
-        self._applying = Applying(settings, pool)
+        self._applying, self._trials = Applying(settings, pool), Trials(pool)
         self._orders = OrderRun(pool, store.switch_id, settings.calls.order_s, lambda: self._ami)
         self._ami: Ami | None = None
         self._beat_at: datetime | None = None
@@ -143,6 +148,8 @@ class Keeper:
                 tasks.create_task(self._every(RESYNC_S, self._compare))
                 tasks.create_task(self._every(self._settings.failsafe.refresh_s, self._write_snapshot))
                 tasks.create_task(self._every(RENEW_S, self._renew))
+                tasks.create_task(self._every(ROLLOUT_S, self._roll_out))
+                tasks.create_task(self._every(TRIAL_S, self._try_out))
                 tasks.create_task(self._applying.run(self._ami))
                 tasks.create_task(self._every(LOOK_S, self._look))
                 tasks.create_task(self._every(HOUSEKEEPING_S, self._housekeeping))
@@ -263,6 +270,28 @@ class Keeper:
         async with transaction(self._pool) as conn:
             for ended, following in (await renew_due(conn, datetime.now(UTC))).items():
                 log.info("allowance renewed", allowance=str(ended), by=str(following))
+
+    async def _roll_out(self) -> None:
+        """Windows that open and close by time. Any keeper may do it; each once."""
+        async with connection(self._pool) as conn:
+            for window_id, state in await rollout.tick(conn, datetime.now(UTC)):
+                log.info("rollout window", window=str(window_id), state=state)
+
+    async def _try_out(self) -> None:
+        """Capacity trials: look at the calls, pause what breaks, open what comes next. Any keeper may do it."""
+        for one in await self._trials.step():
+            if isinstance(one, Invalid):
+                log.error("trial not judged", error=str(one))
+            else:
+                log.log(
+                    logging.WARNING if one.verdict == "failed" else logging.INFO,
+                    "trial ended",
+                    window=str(one.window_id),
+                    verdict=one.verdict,
+                    threshold=one.which,
+                    value=one.value,
+                    limit=one.allowed,
+                )
 
     async def _housekeeping(self) -> None:
         if made := await self._store.ensure_partitions():

@@ -18,6 +18,7 @@ from bridge.rating.allowance import Burn
 from bridge.rating.charge import charge
 from bridge.rating.reserve import cover
 from bridge.rating.tariff import Tariff
+from bridge.rollout.store import all_replayed
 
 # Of an invariant broken this often, the rest is not listed: what is found fits into memory, too.
 FINDINGS_MAX: Final = 1000
@@ -40,6 +41,7 @@ _ASKED: Final[Mapping[str, Query]] = {
     "units_are_held_for_live_calls_only": queries.allowance.audit_burns,
     "bundles_are_paid_once": queries.allowance.audit_purchases,
     "usage_is_booked_as_rated": queries.allowance.audit_usage,
+    "activated_members_and_no_others_may_call": queries.rollouts.audit_allowed,
 }
 
 
@@ -54,6 +56,7 @@ async def audit(conn: Connection) -> dict[str, list[dict[str, Any]]]:
         found["charges_follow_from_frozen_rates"] = await _first(_charges(conn))
         found["costs_follow_from_frozen_rates"] = await _first(_costs(conn))
         found["reratings_follow_from_frozen_rates"] = await _first(audit_reratings(conn))
+        found["rollouts_follow_from_their_events"] = (await all_replayed(conn))[:FINDINGS_MAX]
         return found
 
 

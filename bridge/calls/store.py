@@ -98,6 +98,10 @@ class Session:
         """Calls now on each trunk that has a capacity."""
         return {str(row["trunk_id"]): row["live"] for row in await queries.calls.trunks_live.all(self._conn)}
 
+    async def live_now(self) -> int:
+        """Calls of the switch that may still be running."""
+        return int(await queries.calls.live_now.value(self._conn, switch_id=self._switch_id))
+
     async def admit(
         self,
         asked: SwitchCall,
@@ -150,11 +154,11 @@ class Session:
             self._conn,
             switch_id=self._switch_id,
             uniqueid=asked.uniqueid,
-            sip_call_id=_kept(asked.sip_call_id),
+            sip_call_id=kept(asked.sip_call_id),
             subscriber_id=caller.subscriber_id if caller else None,
             account_id=caller.account_id if caller else None,
-            a_number=_kept(asked.caller),
-            dialled=_kept(asked.dialled),
+            a_number=kept(asked.caller),
+            dialled=kept(asked.dialled),
             b_number=b_number,
             reason=refused.reason.value,
             q850_cause=refused.cause,
@@ -376,5 +380,6 @@ def compact(value: Mapping[str, Any]) -> str:
     return json.dumps(value, separators=(",", ":"))
 
 
-def _kept(text: str) -> str:
+def kept(text: str) -> str:
+    """What a stranger sent, short, and free of what text columns cannot hold."""
     return text[:64].encode("ascii", "replace").decode().replace("\0", "?")

@@ -3,6 +3,7 @@ failsafe let through while no bridge was there, everything needed to bill it lat
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from typing import Final
@@ -40,6 +41,13 @@ class Token:
             return text
         o = self.orphan
         return f"{text}:{o.subscriber_id}:{o.a_number}:{o.b_number}:{o.trunk}"
+
+
+def uuid7(now: float) -> UUID:
+    """RFC 9562 section 5.7: 48 bits of milliseconds since 1970, then chance."""
+    chance = int.from_bytes(os.urandom(10))
+    rand_a, rand_b = chance >> 62 & 0xFFF, chance & (1 << 62) - 1
+    return UUID(int=int(now * 1000) << 80 | 0x7 << 76 | rand_a << 64 | 0b10 << 62 | rand_b)
 
 
 def parse_token(text: str) -> Token | None:

@@ -29,9 +29,43 @@ class _Worker:
         )
 
 
-def render(agi: Mapping[str, int], books: int, requests: Requests) -> bytes:
-    """The text exposition format. agi: sessions `accepted`, and by ending; books: versions loaded."""
+class _Overload:
+    """New calls that were turned away, by what there was too much of, and how near the worker is to its limits."""
+
+    def __init__(self, figures: Mapping[str, float]) -> None:
+        self._figures = figures
+
+    def collect(self) -> Iterable[Metric]:
+        figures = self._figures
+        refused = CounterMetricFamily(
+            "callbridge_calls_overloaded", "New calls refused as too many, by limit", labels=["limit"]
+        )
+        for name, value in figures.items():
+            if name.startswith("refused_"):
+                refused.add_metric([name.removeprefix("refused_")], value)
+        yield refused
+        for name, text in (
+            ("deciding", "New calls being decided"),
+            ("live", "Calls of the switch as this worker counts them"),
+            ("database_ms", "Milliseconds this worker waited for the database when it last counted calls"),
+            ("waiting", "Refusals of overload that are not recorded yet"),
+        ):
+            yield GaugeMetricFamily(f"callbridge_overload_{name}", text, figures[name])
+        yield CounterMetricFamily(
+            "callbridge_overload_lost", "Refusals of overload without a record", figures["lost"]
+        )
+
+
+def render(agi: Mapping[str, int], books: int, requests: Requests, overload: Mapping[str, float]) -> bytes:
+    """The text exposition format.
+
+    agi       sessions `accepted`, and by ending
+    books     versions loaded
+    overload  see `Overload.figures`; empty: nothing is turned away
+    """
     registry = CollectorRegistry()
     registry.register(_Worker(agi, books))
+    if overload:
+        registry.register(_Overload(overload))
     registry.register(requests)
     return generate_latest(registry)

@@ -6,7 +6,7 @@
 -- Allowances: see allowances_v1.
 SELECT s.subscriber_id, s.account_id, s.plan_id, s.state AS subscriber_state, s.zone, a.state AS account_state, a.currency,
        a.balance_micro - a.held_micro + CASE a.funding WHEN 'postpaid' THEN a.credit_limit_micro ELSE 0 END AS available_micro,
-       a.call_cap, EXISTS (SELECT 1 FROM rollout_allow r WHERE r.subscriber_id = s.subscriber_id) AS allowed,
+       a.call_cap, app.launched OR EXISTS (SELECT 1 FROM rollout_allow r WHERE r.subscriber_id = s.subscriber_id) AS allowed,
        CASE WHEN a.call_cap IS NULL THEN 0
             ELSE (SELECT count(*) FROM lease l WHERE l.account_id = a.account_id AND l.expires_at > now()) END AS live,
        EXISTS (SELECT 1 FROM subscriber o WHERE o.a_number = :b_number AND o.app_id = s.app_id AND o.state = 'active') AS on_net,
@@ -42,6 +42,24 @@ INSERT INTO call (switch_id, uniqueid, sip_call_id, subscriber_id, account_id, a
                   ended_at, q850_cause, release_party, partner_id)
 VALUES (:switch_id, :uniqueid, :sip_call_id, :subscriber_id, :account_id, :a_number, :dialled, :b_number, 'refused', :reason,
         clock_timestamp(), :q850_cause, 'bridge', (SELECT a.partner_id FROM account a WHERE a.account_id = :account_id));
+
+-- name: live_now$
+-- Calls of the switch that may still be running.
+SELECT count(*) FROM lease l WHERE l.switch_id = :switch_id AND l.expires_at > now();
+
+-- name: turned_away!
+-- Many refusals at once, of calls nobody had looked at. callers: as E.164 numbers where they are. Written again, they change nothing.
+INSERT INTO call (call_id, switch_id, uniqueid, sip_call_id, subscriber_id, account_id, a_number, dialled, b_number, state,
+                  refuse_reason, admitted_at, ended_at, q850_cause, release_party, partner_id)
+SELECT r.call_id, :switch_id, r.uniqueid, r.sip_call_id, s.subscriber_id, s.account_id, r.a_number, r.dialled, r.b_number, 'refused',
+       :reason, r.at, r.at, :q850_cause, 'bridge', a.partner_id
+  FROM unnest(:call_ids::uuid[], :apps::text[], :uniqueids::text[], :sip_call_ids::text[], :a_numbers::text[], :callers::text[],
+              :dialleds::text[], :b_numbers::text[], :ats::timestamptz[])
+       AS r (call_id, app, uniqueid, sip_call_id, a_number, caller, dialled, b_number, at)
+  LEFT JOIN app ON app.name = r.app
+  LEFT JOIN subscriber s ON s.a_number = r.caller AND s.app_id = app.app_id AND s.state <> 'closed'
+  LEFT JOIN account a ON a.account_id = s.account_id
+ON CONFLICT DO NOTHING;
 
 -- name: frozen
 -- What the calls were admitted on: the rates and routes they are priced and retried by.

@@ -9,4 +9,4 @@ SELECT app.name AS app, s.a_number, s.subscriber_id, s.plan_id
  WHERE s.state = 'active' AND a.state = 'active' AND a.funding = 'postpaid' AND a.currency = d.currency
    AND a.balance_micro - a.held_micro + a.credit_limit_micro > 0 AND a.call_cap IS DISTINCT FROM 0
    AND a.spend_cap_micro IS NULL
-   AND EXISTS (SELECT 1 FROM rollout_allow r WHERE r.subscriber_id = s.subscriber_id);
+   AND (app.launched OR EXISTS (SELECT 1 FROM rollout_allow r WHERE r.subscriber_id = s.subscriber_id));

@@ -48,6 +48,22 @@ UPDATE origination o SET leg_a_call_id = CASE :leg::text WHEN 'a' THEN :call_id:
 SELECT origination_end_v1(o.origination_id, 'failed', :reason, :refuse_reason, NULL) FROM origination o
  WHERE o.origination_id = :origination_id AND o.leg_a_call_id IS NULL;
 
+-- name: turned_away!
+-- First legs that were refused before anybody had looked at them. Written again, they change nothing.
+INSERT INTO call (call_id, switch_id, uniqueid, sip_call_id, subscriber_id, account_id, a_number, dialled, b_number, state,
+                  refuse_reason, admitted_at, ended_at, q850_cause, release_party, partner_id)
+SELECT r.call_id, o.switch_id, '', r.sip_call_id, o.subscriber_id, s.account_id, o.a_number, o.a_number, o.a_number, 'refused',
+       :reason, r.at, r.at, :q850_cause, 'bridge', o.partner_id
+  FROM unnest(:call_ids::uuid[], :origination_ids::uuid[], :sip_call_ids::text[], :ats::timestamptz[])
+       AS r (call_id, origination_id, sip_call_id, at)
+  JOIN origination o USING (origination_id) JOIN subscriber s USING (subscriber_id)
+ WHERE o.state = 'initiating' AND o.ended_at IS NULL
+ON CONFLICT DO NOTHING;
+
+-- name: end_turned_away!
+SELECT origination_end_v1(o.origination_id, 'failed', 'a_refused', :refuse_reason, NULL) FROM origination o
+ WHERE o.origination_id = ANY (:origination_ids::uuid[]) AND o.state = 'initiating';
+
 -- name: b_refused!
 UPDATE origination o SET reason = 'b_refused', refuse_reason = :refuse_reason WHERE o.origination_id = :origination_id;
 

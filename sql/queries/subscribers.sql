@@ -44,9 +44,6 @@ INSERT INTO subscriber (app_id, a_number, account_id, plan_id, state, partner_id
 VALUES (:app_id, :a_number, :account_id, :plan_id, 'pending', :partner_id)
 ON CONFLICT (a_number, app_id) WHERE state <> 'closed' DO NOTHING RETURNING subscriber_id;
 
--- name: allow!
-INSERT INTO rollout_allow (subscriber_id) VALUES (:subscriber_id) ON CONFLICT DO NOTHING;
-
 -- name: change^
 UPDATE subscriber s SET plan_id = coalesce(:plan_id, s.plan_id), state = coalesce(:state, s.state), zone = coalesce(:zone, s.zone),
        edition = s.edition + 1

@@ -13,9 +13,9 @@ from uuid import UUID
 import pytest
 
 from bridge.asterisk.channel_vars import FIELDS, SEPARATOR, endpoint_of
-from bridge.asterisk.failsafe import answer, uuid7
+from bridge.asterisk.failsafe import answer
 from bridge.calls.snapshot import Snapshot, make_key, read_key, seal, write
-from bridge.calls.token import Orphan, parse_token
+from bridge.calls.token import Orphan, parse_token, uuid7
 
 ROOT = Path(__file__).parents[2]
 DEADLINE_S = 20

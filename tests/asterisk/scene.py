@@ -135,6 +135,12 @@ class Scene:
         """The cheaper carrier, ready for one call."""
         return self._carrier(scenario, self.world.alpha_port)
 
+    def alpha_for_many(self, scenario: str, calls: int) -> Peer:
+        """The cheaper carrier, ready for so many calls, or fewer."""
+        peer = self._peer(scenario, f"127.0.0.1:{self.world.alpha_port}", calls=calls)
+        peer.wait_bound()
+        return peer
+
     def beta(self, scenario: str) -> Peer:
         """The dearer one."""
         return self._carrier(scenario, self.world.beta_port)
@@ -155,6 +161,17 @@ class Scene:
             address or f"{host}:{free_ports(1)[0]}",
             towards=self.stack.sip_address,
             call_id=call_id or f"{next(_serial)}.{self._where.name}",
+        )
+
+    def many_call(self, scenario: str, *, calls: int, cps: int) -> Peer:
+        """So many calls of one with the app, so many a second; returns at once."""
+        return self._peer(
+            scenario,
+            f"{APP_HOST}:{free_ports(1)[0]}",
+            towards=self.stack.sip_address,
+            call_id=f"{next(_serial)}.{self._where.name}",
+            calls=calls,
+            cps=cps,
         )
 
     def story(self, call: Peer) -> dict[str, Any]:
@@ -235,9 +252,20 @@ class Scene:
         peer.wait_bound()
         return peer
 
-    def _peer(self, scenario: str, address: str, *, towards: str | None = None, call_id: str = "") -> Peer:
+    def _peer(
+        self,
+        scenario: str,
+        address: str,
+        *,
+        towards: str | None = None,
+        call_id: str = "",
+        calls: int = 1,
+        cps: int = 1,
+    ) -> Peer:
         where = self._where / f"sipp-{len(self._peers) + 1}"
-        peer = Peer(self._sipp, where, scenario, address, towards=towards, call_id=call_id)
+        peer = Peer(
+            self._sipp, where, scenario, address, towards=towards, call_id=call_id, calls=calls, cps=cps
+        )
         self._peers.append(peer)
         return peer
 

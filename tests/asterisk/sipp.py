@@ -131,6 +131,16 @@ class Caller:
         ringing = _recv(180, optional=True) + _recv(183, optional=True)
         return _scenario(self._invite(), ringing, _recv(status), self._request("ACK", 1))
 
+    def talks_or_hears(self, talk_s: float, status: int) -> str:
+        """Is answered, talks and hangs up; or is refused with this status, and with no other."""
+        refused = f'<recv response="{status}" optional="true" next="refused"/>'
+        waiting = _recv(100, optional=True) + _recv(180, optional=True) + _recv(183, optional=True)
+        return _scenario(
+            self._request("INVITE", 1, _SDP), waiting, refused, _recv(200), self._request("ACK", 1, branch="[branch]"),
+            _pause(talk_s), self._hangs_up(), '<nop next="over"/>', '<label id="refused"/>', self._request("ACK", 1),
+            '<label id="over"/>',
+        )  # fmt: skip
+
     def gives_up(self, after_s: float) -> str:
         """Hears it ring, and cancels."""
         cancel = self._request("CANCEL", 1) + _recv(200) + _recv(487) + self._request("ACK", 1)
@@ -210,10 +220,11 @@ class Seen:
 
 
 class Peer:
-    """One running SIPp that plays one call. Its files lie in `where`, a directory of its own.
+    """One running SIPp. Its files lie in `where`, a directory of its own.
 
     address   "host:port" it is bound to
-    call_id   the Call-ID it gives its call
+    call_id   the Call-ID it gives its call; of many, what each of them ends with
+    calls     how many it plays; cps: of these begun in a second
     """
 
     def __init__(
@@ -225,16 +236,19 @@ class Peer:
         *,
         towards: str | None = None,
         call_id: str = "",
+        calls: int = 1,
+        cps: int = 1,
     ) -> None:
         where.mkdir(parents=True)
         (where / "scenario.xml").write_text(scenario)
         self._where, self.address, self.call_id = where, address, call_id
         host, _, port = address.rpartition(":")
-        words = ["-sf", "scenario.xml", "-i", host, "-p", port, "-m", "1", "-nostdin"]
+        words = ["-sf", "scenario.xml", "-i", host, "-p", port, "-m", str(calls), "-nostdin"]
         words += ["-timeout", f"{CALL_S_MAX}s", "-timeout_error"]
         words += ["-trace_err", "-error_file", "errors", "-trace_msg", "-message_file", "messages"]
         if towards is not None:
-            words += ["-cid_str", call_id, towards]
+            many = ["-r", str(cps), "-l", str(calls)] if calls > 1 else []
+            words += [*many, "-cid_str", f"%u.{call_id}" if calls > 1 else call_id, towards]
         self._child = Child((*sipp, *words), log=where / "console", cwd=where)
 
     def wait_bound(self) -> None:

@@ -9,8 +9,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from bridge.asterisk.failsafe import uuid7
-from bridge.calls.token import Orphan, Token
+from bridge.calls.token import Orphan, Token, uuid7
 from tests.seeded import GERMANY, SECOND_MICRO, Seeded, at_once, ended
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, Final
 from uuid import UUID
 
@@ -13,6 +14,7 @@ from bridge.database import Connection
 from bridge.errors import Conflict, NotFound
 from bridge.partners.proof import CODES_AN_HOUR, LASTS_S, TRIES_MAX, is_code, new_code
 from bridge.partners.store.account import SUBSCRIBERS, Row
+from bridge.rollout import store as rollout
 
 PENDING: Final = "pending"
 CLOSED: Final = "closed"
@@ -65,7 +67,7 @@ async def add_subscriber(
     account: Row | NewAccount,
     partner_id: UUID | None,
 ) -> Row:
-    """A subscriber who may call once the number is proved. As ours.
+    """A subscriber who may call once the number is proved, or waits where the app has a rollout. As ours.
 
     account  one that exists, or what a new one is like
     raises   NotFound: no such app, nor plan nor account of this partner · Conflict: the number has a subscriber in
@@ -90,7 +92,6 @@ async def add_subscriber(
     )
     if made is None:
         raise Conflict("This number has a subscriber in this app already.")
-    await queries.subscribers.allow.run(conn, subscriber_id=made)
     return await subscriber(conn, made)
 
 
@@ -122,6 +123,8 @@ async def change_subscriber(
     )
     if row is None:
         return None
+    if row["state"] == CLOSED:
+        await rollout.leave(conn, subscriber_id, datetime.now(UTC))
     await _tell(conn, found["partner_id"], subscriber_id, row["edition"], row["state"])
     return await subscriber(conn, subscriber_id)
 
@@ -231,6 +234,7 @@ async def _proved(conn: Connection, subscriber_id: UUID) -> None:
     before = await subscriber(conn, subscriber_id)
     if before["state"] == PENDING:
         await queries.subscribers.proved.run(conn, subscriber_id=subscriber_id)
+        await rollout.enrol(conn, subscriber_id, datetime.now(UTC))
         await _tell(conn, before["partner_id"], subscriber_id, before["edition"] + 1, "active")
 
 

@@ -1,1 +1,80 @@
-"""Rollouts as they stand in the database."""
+"""Rollouts in the database: `rollout` makes and steers them, `member` brings people in, `reading` tells of it."""
+
+from __future__ import annotations
+
+from bridge.rollout.store.member import (
+    accept,
+    called,
+    enrol,
+    invite,
+    leave,
+    remove,
+    seed,
+    standing,
+)
+from bridge.rollout.store.reading import (
+    all_replayed,
+    events,
+    foresee,
+    invite_by_key,
+    invites,
+    links,
+    member,
+    members,
+    replayed,
+)
+from bridge.rollout.store.rollout import (
+    add_rollout,
+    add_wave,
+    add_window,
+    change_rollout,
+    change_wave,
+    change_window,
+    named,
+    rollout,
+    rollouts,
+    set_key,
+    set_state,
+    wave,
+    waves,
+    window,
+    windows,
+)
+from bridge.rollout.store.tick import set_window, tick
+
+__all__ = [
+    "accept",
+    "add_rollout",
+    "add_wave",
+    "add_window",
+    "all_replayed",
+    "called",
+    "change_rollout",
+    "change_wave",
+    "change_window",
+    "enrol",
+    "events",
+    "foresee",
+    "invite",
+    "invite_by_key",
+    "invites",
+    "leave",
+    "links",
+    "member",
+    "members",
+    "named",
+    "remove",
+    "replayed",
+    "rollout",
+    "rollouts",
+    "seed",
+    "set_key",
+    "set_state",
+    "set_window",
+    "standing",
+    "tick",
+    "wave",
+    "waves",
+    "window",
+    "windows",
+]

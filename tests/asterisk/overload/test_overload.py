@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+import re
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from bridge.sandbox.fetch import AsteriskInstall
+from bridge.sandbox.postgres import EmbeddedPostgres
+from tests.asterisk.scene import BERLIN, well
+from tests.asterisk.sipp import Caller, answers
+from tests.chaos.house import House, build_house
+
+CPS_MAX: Final = 10
+OFFERED_CPS: Final = 2 * CPS_MAX
+FLOOD_S: Final = 5
+OFFERED: Final = OFFERED_CPS * FLOOD_S
+METRIC: Final = re.compile(r'^callbridge_calls_overloaded_total\{limit="cps"\} (\S+)$', re.MULTILINE)
+
+
+@pytest.fixture
+def house(
+    postgres: EmbeddedPostgres, install: AsteriskInstall, sipp: tuple[str, ...], tmp_path: Path
+) -> Iterator[House]:
+    with build_house(postgres, install, sipp, tmp_path, pressure={"cps_max": CPS_MAX}) as made:
+        yield made
+        made.prove()
+
+
+def test_twice_as_many_calls_as_are_taken(house: House) -> None:
+    carrier = house.alpha_for_many(answers(ring_s=0.05), OFFERED + 10)
+    talk = house.calls(Caller(house.payer(), BERLIN).talks(FLOOD_S + 2.5))
+    house.wait_live(talk, answered=True)
+    many = house.subscriber(balance_micro=10**9)
+    flood = house.many_call(Caller(many, BERLIN).talks_or_hears(0.5, 503), calls=OFFERED, cps=OFFERED_CPS)
+    house.until("SELECT count(*) > 10 FROM call WHERE refuse_reason = 'overloaded'")
+    help_comes = house.calls(Caller(house.subscriber(balance_micro=0), "112").talks(0.2))
+    seen, _, _ = well(flood, help_comes, talk)
+
+    refused = {call_id(message) for message in seen.received if message.startswith("SIP/2.0 503 ")}
+    answered = {call_id(message) for message in seen.received if message.startswith("SIP/2.0 200 ")}
+    assert len(refused) + len(answered) == OFFERED
+    assert not refused & answered
+    assert len(refused) == pytest.approx(OFFERED / 2, abs=CPS_MAX + 2)
+    assert not [each for each in seen.received if each.startswith("SIP/2.0 ") and each[8:11] not in KNOWN]
+
+    records = "SELECT count(*) FROM call WHERE a_number = $1 AND state = $2"
+    house.until("SELECT count(*) = $2 FROM call WHERE a_number = $1 AND state <> 'live'", many, OFFERED)
+    assert house.value(records, many, "refused") == len(refused)
+    assert house.value(records, many, "answered") == len(answered)
+    reasons = "SELECT array_agg(DISTINCT refuse_reason) FROM call WHERE state = 'refused' AND account_id IS NOT NULL"
+    assert house.value(reasons) == ["overloaded"]
+    assert float(METRIC.findall(metrics(house))[0]) == len(refused)
+
+    told = house.story(talk)
+    assert told["talk_ms"] == pytest.approx((FLOOD_S + 2.5) * 1000, abs=400)
+    assert told["hold"]["extensions"] >= 1
+    assert told["cdr"]["release_party"] == "caller"
+    house.until("SELECT count(*) = 1 FROM call WHERE dialled = '112' AND state = 'answered'")
+    carrier.stop()
+
+
+KNOWN: Final = ("100", "180", "183", "200", "503")
+
+
+def call_id(message: str) -> str:
+    found = re.search(r"^Call-ID: (\S+)$", message, re.MULTILINE)
+    assert found is not None
+    return found[1]
+
+
+def metrics(house: House) -> str:
+    with urllib.request.urlopen(f"{house.stack.api_url}/metrics", timeout=5) as answer:
+        return str(answer.read().decode())
