@@ -7,6 +7,7 @@ import gc
 import os
 import signal
 import socket
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack, suppress
 from dataclasses import asdict
 from uuid import UUID
@@ -20,6 +21,7 @@ from bridge.api.desk import PARTNER_ROLE
 from bridge.asterisk.agi_routes import AgiRoutes
 from bridge.asterisk.agi_server import AgiServer
 from bridge.asterisk.ami import Ami, AmiSettings
+from bridge.asterisk.ami_events import Event
 from bridge.asterisk.keeper import Keeper
 from bridge.calls.admit import Admissions
 from bridge.calls.book_watch import BookWatch
@@ -142,10 +144,14 @@ class Worker:
         hub = Hub()
         return hub, Deliverer(pool, events, hub, sender)
 
-    def _make_ami(self, on_up: object) -> Ami:
+    def _make_ami(
+        self, on_up: Callable[[], Awaitable[None]], on_event: Callable[[Event], Awaitable[None]]
+    ) -> Ami:
         ami = self.settings.ami
-        address = AmiSettings(ami.host, ami.port, ami.username, ami.secret.get_secret_value())
-        return Ami(address, on_up=on_up)  # type: ignore[arg-type]
+        address = AmiSettings(
+            ami.host, ami.port, ami.username, ami.secret.get_secret_value(), events="system,security"
+        )
+        return Ami(address, on_up=on_up, on_event=on_event)
 
 
 class _ApiServer(uvicorn.Server):

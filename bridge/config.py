@@ -96,8 +96,10 @@ class Pressure(Section):
 
 
 class Users(Section):
-    """App users whose phones register at the switch, over WebSocket."""
+    """App users whose phones register at the switch, over WebSocket. Without `switch_dsn` there are none."""
 
+    # As what the switch reads of them, and where: postgresql://callbridge_switch_NAME:PASSWORD@HOST:PORT/DATABASE
+    switch_dsn: SecretStr = SecretStr("")
     ws_host: str = "127.0.0.1"  # Asterisk's HTTP server; TLS is the proxy's in front of it
     ws_port: Port = 8088
     credential_s: int = Field(3600, ge=60, le=86_400)  # so long a SIP password is good

@@ -12,10 +12,12 @@ from starlette.types import ASGIApp
 from bridge import __version__
 from bridge.api import (
     accounts,
+    apps,
     audit_log,
     calls,
     camara,
     cdrs,
+    credentials,
     deals,
     decks,
     events,
@@ -52,7 +54,9 @@ RESOURCES: Final = (
     trunks,
     decks,
     plans,
+    apps,
     subscribers,
+    credentials,
     numbers,
     accounts,
     calls,

@@ -110,6 +110,8 @@ WaveId = id_type("wav")
 InviteId = id_type("ivt")
 RolloutEventId = id_type("rev")
 KeyId = id_type("key")
+AppId = id_type("app")
+CredentialId = id_type("sip")
 AuditId = id_type("aud")
 
 

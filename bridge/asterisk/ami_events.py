@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from ipaddress import IPv4Address, IPv6Address, ip_address
 
 from bridge.errors import BridgeError, ChannelGone, LocalProtocolError, RemoteProtocolError
 
@@ -141,7 +142,25 @@ class Shutdown:
     restart: bool
 
 
-Event = Hangup | FullyBooted | Shutdown
+@dataclass(frozen=True, slots=True)
+class Authenticated:
+    """Somebody has proved to be that endpoint: a gateway that calls, or a user's phone that calls or registers."""
+
+    endpoint: str
+
+
+@dataclass(frozen=True, slots=True)
+class Stranger:
+    """A SIP request of somebody who is nobody here, or has not proved to be who they say.
+
+    endpoint   as they say; "" where that is unknown
+    """
+
+    address: IPv4Address | IPv6Address
+    endpoint: str = field(repr=False)
+
+
+Event = Hangup | FullyBooted | Shutdown | Authenticated | Stranger
 
 
 def event_from(message: Headers) -> Event | None:
@@ -156,8 +175,26 @@ def event_from(message: Headers) -> Event | None:
             return FullyBooted()
         case "shutdown":
             return Shutdown(restart=message.get("restart", "").lower() == "true")
+        case "successfulauth" if message.get("service") == "PJSIP":
+            return Authenticated(_required(message, "accountid"))
+        case "challengeresponsefailed" | "invalidaccountid" | "invalidpassword" if (
+            message.get("service") == "PJSIP"
+        ):
+            account = message.get("accountid", "")
+            return Stranger(
+                _remote_address(message), "" if account == "<unknown>" or "\n" in account else account
+            )
         case _:
             return None
+
+
+def _remote_address(message: Headers) -> IPv4Address | IPv6Address:
+    """IPV4/UDP/192.0.2.1/5060: family, transport, address, port."""
+    parts = _required(message, "remoteaddress").split("/")
+    try:
+        return ip_address(parts[2].strip("[]"))
+    except (IndexError, ValueError):
+        raise RemoteProtocolError("AMI: a security event has no address") from None
 
 
 def listed_channels(events: tuple[Headers, ...]) -> list[LiveChannel]:

@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from bridge.asterisk import conf_users
 from bridge.asterisk.channel_vars import CLICK, GLOBALS, HANGUP_HANDLERS
+from bridge.asterisk.conf_value import value
 from bridge.config import Settings
 from bridge.errors import ConfigError
 from bridge.resources import ASTERISK_CONF
@@ -39,6 +41,11 @@ _INDICATIONS: Final = (
 )
 
 PJSIP_CONF: Final = "pjsip.conf"
+# fmt: off
+GENERATED: Final = (
+    "globals.conf", "manager.conf", PJSIP_CONF, "extconfig.conf", "res_pgsql.conf", "http.conf", conf_users.BANS_CONF,
+)
+# fmt: on
 _SECTION: Final = re.compile(r"\[[a-z][a-z0-9_]{0,30}\](\((trunk|trunk-aor|app|app-auth)\))?", re.ASCII)
 # fmt: off
 _KEYS: Final = frozenset({
@@ -46,7 +53,6 @@ _KEYS: Final = frozenset({
     "endpoint", "qualify_frequency", "qualify_timeout", "auth_type", "username", "password", "set_var", "auth",
 })
 # fmt: on
-_VALUE: Final = re.compile(r"[!-:<-~ ]+", re.ASCII)  # printable; a semicolon would begin a comment
 _HEAD: Final = "; Written by `callbridge conf render`. Changes here are lost.\n"
 
 
@@ -66,6 +72,7 @@ def render(settings: Settings, trunks: Iterable[Peer], apps: Iterable[App]) -> d
     files = {
         "globals.conf": _globals(settings),
         "manager.conf": _manager(settings),
+        **conf_users.files(settings),
     }
     told = {name: _HEAD + text for name, text in files.items()}
     return told | {PJSIP_CONF: render_pjsip(settings, trunks, apps)}
@@ -125,6 +132,11 @@ def write(conf_dir: Path, files: Mapping[str, str]) -> list[str]:
         part.chmod(0o640)  # secrets stand in some
         part.replace(target)
         changed.append(name)
+    bans = (
+        folder / conf_users.BANS_CONF
+    )  # the bridge's; the switch reads no pjsip.conf that includes a missing file
+    if not bans.exists():
+        bans.touch(mode=0o640)
     return changed
 
 
@@ -136,7 +148,7 @@ def check(settings: Settings, conf_dir: Path) -> list[Problem]:
         found.append(Problem("emergency calls have no trunk", fix))
     found.extend(
         Problem(f"{FOLDER}/{name} is missing", "Run `callbridge conf render`.")
-        for name in ("globals.conf", "manager.conf", "pjsip.conf")
+        for name in GENERATED
         if not (conf_dir / FOLDER / name).is_file()
     )
     for name, wanted in _includes():
@@ -173,20 +185,15 @@ def _includes() -> list[tuple[str, str]]:
         ("extensions.conf", f"[{CLICK}]"),
         ("pjsip.conf", f'#include "{FOLDER}/pjsip.conf"'),
         ("pjsip.conf", "[trunk](!)"),
+        ("pjsip.conf", f'#include "{FOLDER}/{conf_users.BANS_CONF}"'),
+        ("sorcery.conf", "realtime,ps_endpoints"),
+        ("extconfig.conf", f'#include "{FOLDER}/extconfig.conf"'),
+        ("res_pgsql.conf", f'#include "{FOLDER}/res_pgsql.conf"'),
+        ("http.conf", f'#include "{FOLDER}/http.conf"'),
         ("manager.conf", f'#include "{FOLDER}/manager.conf"'),
         ("cdr_custom.conf", CDR_FILE),
         ("cdr.conf", "endbeforehexten"),
     ]
-
-
-def _value(key: str, value: object) -> str:
-    """A value as it may stand in a configuration file: one line, no comment, nothing unprintable."""
-    text = str(value)
-    if not _VALUE.fullmatch(text):
-        raise ConfigError(
-            key, "holds a control character, a semicolon or a letter outside ASCII", "Change it."
-        )
-    return text
 
 
 def _globals(settings: Settings) -> str:
@@ -199,7 +206,7 @@ def _globals(settings: Settings) -> str:
         failsafe.concurrent_max,
         HANGUP_HANDLERS[settings.switch.call_ended],
     )
-    lines = [f"{name} = {_value(name, value)}" for name, value in zip(GLOBALS, values, strict=True)]
+    lines = [f"{name} = {value(name, given)}" for name, given in zip(GLOBALS, values, strict=True)]
     return "\n".join(["[globals]", *lines, ""])
 
 
@@ -210,35 +217,36 @@ def _manager(settings: Settings) -> str:
         fix = "Set one, e.g. from `openssl rand -hex 24`."
         raise ConfigError("ami.secret", f"is shorter than {SECRET_CHARS_MIN} characters", fix)
     return (
-        f"port = {ami.port}\nbindaddr = {_value('ami.host', ami.host)}\n\n[{_value('ami.username', ami.username)}]\n"
-        f"secret = {_value('ami.secret', secret)}\n"
+        f"port = {ami.port}\nbindaddr = {value('ami.host', ami.host)}\n\n[{value('ami.username', ami.username)}]\n"
+        f"secret = {value('ami.secret', secret)}\n"
         "deny = 0.0.0.0/0.0.0.0\npermit = 127.0.0.1/255.255.255.255\n"
-        "read = system\nwrite = system,call,config,reporting,originate\nwritetimeout = 1000\n"
+        "read = system,security\nwrite = system,call,config,reporting,originate\nwritetimeout = 1000\n"
     )
 
 
 def _pjsip(settings: Settings, trunks: Iterable[Peer], apps: Iterable[App]) -> str:
-    sip_host = _value("switch.sip_host", settings.switch.sip_host)
+    sip_host = value("switch.sip_host", settings.switch.sip_host)
     bind = f"bind = {sip_host}:{settings.switch.sip_port}\n"
     parts = [f"[udp]\ntype = transport\nprotocol = udp\n{bind}"]
     present = [peer for peer in trunks if peer.enabled or peer.name == settings.switch.emergency_trunk]
     if any(peer.transport == "tcp" for peer in present):
         parts.append(f"[tcp]\ntype = transport\nprotocol = tcp\n{bind}")
+    parts += conf_users.transport(settings)
     parts += map(_trunk, present)
     # Set on the channel before its first priority. A name may hold line feeds, and an AGI header is made of lines.
     handler = HANGUP_HANDLERS[settings.switch.call_ended]
     variables = f"set_var = CHANNEL(hangup_handler_push)={handler},s,1\nset_var = CALLERID(name)=\n"
     for app in apps:
-        name = _value("app.name", app.name)
+        name = value("app.name", app.name)
         if app.sip_secret is None:
             parts.append(f"[{name}](app)\n{variables}")
         else:
-            secret = _value(f"app {name} sip_secret", app.sip_secret)
+            secret = value(f"app {name} sip_secret", app.sip_secret)
             parts.append(
                 f"[{name}](app)\nauth = {name}\n{variables}\n"
                 f"[{name}](app-auth)\nusername = {name}\npassword = {secret}\n"
             )
-        match = _value(f"app {name} sip_host", app.sip_host)
+        match = value(f"app {name} sip_host", app.sip_host)
         parts.append(f"[{name}]\ntype = identify\nendpoint = {name}\nmatch = {match}\n")
     return "\n".join(parts)
 
@@ -252,10 +260,10 @@ def contact(peer: Peer) -> str:
 
 def _trunk(peer: Peer) -> str:
     """The sections of one carrier. The only semicolon is ours, and escaped."""
-    name = _value("trunk.name", peer.name)
-    _value(f"trunk {name} host", f"{peer.host}:{peer.port}")
-    codecs = ",".join(_value(f"trunk {name} codecs", codec) for codec in peer.codecs)
-    transport = _value(f"trunk {name} transport", peer.transport)
+    name = value("trunk.name", peer.name)
+    value(f"trunk {name} host", f"{peer.host}:{peer.port}")
+    codecs = ",".join(value(f"trunk {name} codecs", codec) for codec in peer.codecs)
+    transport = value(f"trunk {name} transport", peer.transport)
     auth = f"outbound_auth = {name}\n" if peer.auth_username else ""
     asked = (
         f"qualify_frequency = {peer.qualify_s}\nqualify_timeout = {QUALIFY_TIMEOUT_S}\n"
@@ -267,14 +275,14 @@ def _trunk(peer: Peer) -> str:
         f"[{name}](trunk-aor)\ncontact = {contact(peer).replace(';', chr(92) + ';')}\n{asked}",
     ]
     if peer.auth_username:
-        username = _value(f"trunk {name} auth_username", peer.auth_username)
-        secret = _value(f"trunk {name} auth_secret", peer.auth_secret)
+        username = value(f"trunk {name} auth_username", peer.auth_username)
+        secret = value(f"trunk {name} auth_secret", peer.auth_secret)
         lines.append(
             f"[{name}]\ntype = auth\nauth_type = userpass\nusername = {username}\npassword = {secret}\n"
         )
     if peer.allowed_ips:
         matches = "".join(
-            f"match = {_value(f'trunk {name} allowed_ips', each)}\n" for each in peer.allowed_ips
+            f"match = {value(f'trunk {name} allowed_ips', each)}\n" for each in peer.allowed_ips
         )
         lines.append(f"[{name}]\ntype = identify\nendpoint = {name}\n{matches}")
     return "\n".join(lines)

@@ -20,9 +20,11 @@ import structlog
 
 from bridge import queries
 from bridge.asterisk.ami import Ami
+from bridge.asterisk.ami_events import Authenticated, Event
 from bridge.asterisk.applying import Applying
 from bridge.asterisk.conf import CDR_FILE, JOURNAL
 from bridge.asterisk.orders_run import NOTICE, OrderRun
+from bridge.asterisk.phones import GONE, Phones
 from bridge.asterisk.reading import BATCH_LINES_MAX, Journal, Witness
 from bridge.asterisk.resync import Resync
 from bridge.calls.book import Book
@@ -66,7 +68,7 @@ class Keeper:
         store: CallStore,
         endings: Endings,
         book: Callable[[], Book],
-        make_ami: Callable[[Callable[[], Awaitable[None]]], Ami],
+        make_ami: Callable[[Callable[[], Awaitable[None]], Callable[[Event], Awaitable[None]]], Ami],
     ) -> None:
         self._settings, self._pool, self._dsn, self._store = settings, pool, dsn, store
         self._extensions = Extensions(store, settings.calls)
@@ -77,6 +79,7 @@ class Keeper:
         self._snapshot, self._book = SnapshotWriter(settings), book
         self._make_ami = make_ami
         self._applying, self._trials = Applying(settings, pool), Trials(pool)
+        self._phones = Phones(pool, store.switch_id)
         self._orders = OrderRun(pool, store.switch_id, settings.calls.order_s, lambda: self._ami)
         self._ami: Ami | None = None
         self._beat_at: datetime | None = None
@@ -114,6 +117,7 @@ class Keeper:
                 break
             await asyncio.sleep(OWN_S)  # the database has no way to wait for it that ends with our patience
         await conn.add_listener(NOTICE, self._orders.notice)
+        await conn.add_listener(GONE, lambda *notice: self._phones.gone(notice[-1]))
         lost = asyncio.Event()
         conn.add_termination_listener(lambda _: lost.set())
         await conn.add_listener(CHANNEL, lambda *notice: self._applying.heard(notice[-1]))
@@ -136,7 +140,7 @@ class Keeper:
         await self._witness.begin()
         self._backlog_read.clear()
         self._beat_at = await self._last_seen()
-        self._ami = self._make_ami(self._on_up)
+        self._ami = self._make_ami(self._on_up, self._on_event)
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._ami.run())
@@ -151,6 +155,8 @@ class Keeper:
                 tasks.create_task(self._every(ROLLOUT_S, self._roll_out))
                 tasks.create_task(self._every(TRIAL_S, self._try_out))
                 tasks.create_task(self._applying.run(self._ami))
+                if self._settings.users.switch_dsn.get_secret_value():
+                    tasks.create_task(self._phones.run(self._ami))
                 tasks.create_task(self._every(LOOK_S, self._look))
                 tasks.create_task(self._every(HOUSEKEEPING_S, self._housekeeping))
         finally:
@@ -213,6 +219,7 @@ class Keeper:
 
     async def _on_up(self) -> None:
         """The link is (again) there: every running call gets the cut its hold pays for, and what ended is ended."""
+        self._phones.again()
         self._resync.alive_until = self._beat_at  # what came before may have been another life of the switch
         margin_ms = self._settings.calls.cut_margin_ms
         async with self._cutting:
@@ -223,6 +230,10 @@ class Keeper:
                         lease["call_id"], lease["channel"], lease["limit_ms"], cut_at
                     )
             await self._move_cuts()
+
+    async def _on_event(self, event: Event) -> None:
+        if isinstance(event, Authenticated):
+            self._phones.proved(event.endpoint)
 
     async def _heartbeat(self) -> None:
         """The switch lives: so do, for all we know, the calls it has not reported as ended."""

@@ -63,9 +63,12 @@ def worker(config_file: ConfigFile = None) -> None:
 @app.command()
 def migrate(config_file: ConfigFile = None) -> None:
     """Bring the database up to date."""
+    from bridge.asterisk.conf_store import ensure_switch_login
     from bridge.migrate import migrate as run
 
-    applied = with_database(settings_of(config_file), run)
+    settings = settings_of(config_file)
+    applied = with_database(settings, run)
+    with_database(settings, lambda conn: ensure_switch_login(conn, settings))
     print("\n".join(f"applied {name}" for name in applied) or "the database is up to date")
 
 

@@ -16,12 +16,13 @@ from typing import Any, Final, Self, TypeVar
 
 from bridge import config
 from bridge.asterisk import conf
-from bridge.asterisk.conf_store import rendered
+from bridge.asterisk.conf_store import ensure_switch_login, rendered
+from bridge.asterisk.conf_users import ROLE_HEAD, switch_login
 from bridge.database import Connection, connect
 from bridge.errors import BridgeError
 from bridge.migrate import migrate
 from bridge.sandbox.fetch import AsteriskInstall
-from bridge.sandbox.ports import free_ports
+from bridge.sandbox.ports import LOOPBACK, free_ports
 from bridge.sandbox.postgres import EmbeddedPostgres
 from bridge.sandbox.process import Child, Deadline, tail
 from bridge.sandbox.switch import Switch
@@ -95,6 +96,7 @@ class Stack:
 
         async def work(conn: Connection) -> None:
             await migrate(conn)
+            await ensure_switch_login(conn, self.settings)
             if new and seed is not None:
                 async with conn.transaction():
                     await seed(conn)
@@ -162,6 +164,12 @@ class Stack:
         self.stop_bridge()
         self.switch.stop()
 
+    def _switch_dsn(self, known: config.Settings | None) -> str:
+        """A login of its own for each database, over TCP, as an operator's switch has it."""
+        login = known and switch_login(known)
+        password = login.password if login else secrets.token_hex(24)
+        return f"postgresql://{ROLE_HEAD}{self.database}:{password}@{LOOPBACK}:{self.postgres.port}/{self.database}"
+
     def _ready(self) -> bool:
         try:
             with urllib.request.urlopen(f"{self.api_url}/readyz", timeout=2) as answer:  # noqa: S310  our own loopback
@@ -171,7 +179,7 @@ class Stack:
         return bool(ready["ready"]) and ready["ami"] in ("up", "kept by another worker")
 
     def _write_settings(self, overrides: Mapping[str, Mapping[str, Any]]) -> None:
-        agi, ami, api, sip = free_ports(4)
+        agi, ami, api, sip, ws = free_ports(5)
         known = config.load(self.toml, {}) if self.toml.exists() else None
         values: dict[str, dict[str, Any]] = {
             "database": {"dsn": self.dsn},
@@ -187,6 +195,7 @@ class Stack:
                 "record_dir": str(self.switch.log_dir / "cdr-custom"),
                 "sip_port": sip,
             },
+            "users": {"switch_dsn": self._switch_dsn(known), "ws_port": ws},
             "failsafe": {
                 "snapshot": str(self.root / "failsafe.json"),
                 "key_file": str(self.root / "failsafe.key"),

@@ -40,6 +40,7 @@ async def estate(house: Telling, partner: Partner, digit: int) -> dict[str, str]
     await _customer(api, partner, found, name, digit)
     await _called(api, partner, found)
     await _listened(house, partner, found)
+    found["app_id"] = told(await partner.get("/v1/apps"))["data"][0]["app_id"]
     key = {"name": name, "scopes": ["cdrs:read"]}
     found["key_id"] = told(await partner.post("/v1/keys", key))["key_id"]
     found["audit_id"] = told(await partner.get("/v1/audit-log"))["data"][0]["audit_id"]
@@ -66,6 +67,8 @@ async def _customer(api: Api, partner: Partner, found: dict[str, str], name: str
     at = f"/v1/subscribers/{found['subscriber_id']}/proofs"
     found["proof_id"] = told(await partner.post(at, {"method": "code"}))["proof_id"]
     told(await partner.post(at, {"method": "attested", "reference": "contract 1"}))
+    phone = told(await partner.post(f"/v1/subscribers/{found['subscriber_id']}/sip-credentials", {}))
+    found["credential_id"] = phone["credential_id"]
     money = {"amount": "50.00", "currency": "EUR"}
     told(await partner.post(f"/v1/accounts/{found['account_id']}/top-ups", money))
     number = {"partner_id": partner.id, "number": f"+49302312510{digit}"}

@@ -114,7 +114,8 @@ async def api_scene(dsn: str, tmp_path: Path) -> AsyncIterator[Api]:
     async with seeded(linked) as house:
         asking: asyncpg.Pool = await open_pool(Database(pool_max=4), linked, role=PARTNER_ROLE)
         books, agi = BookWatch(house.pool, dsn), AgiStats()
-        settings = Settings(database=Database(dsn=SecretStr(dsn)))
+        users = config.Users(switch_dsn=SecretStr("postgresql://callbridge_switch_api:secret@127.0.0.1/api"))
+        settings = Settings(database=Database(dsn=SecretStr(dsn)), users=users)
         services = Services(settings, house.pool, asking, books, lambda: asdict(agi), lambda: None)
         app = create_app(services)
         try:

@@ -15,7 +15,7 @@ from bridge.config import Failsafe, Settings
 from tests.seeded import Seeded
 
 
-def no_ami(_: object) -> Ami:
+def no_ami(_: object, __: object) -> Ami:
     raise AssertionError("no manager link is needed for this")
 
 

@@ -10,6 +10,7 @@ import pytest
 from bridge import config
 from bridge.api.trunk_fields import Codec
 from bridge.asterisk import conf
+from bridge.asterisk.conf_users import BANS_CONF
 from bridge.errors import ConfigError
 from bridge.resources import ASTERISK_CONF
 from bridge.routing.store import App, Peer
@@ -52,7 +53,7 @@ def test_only_what_changed_is_written_and_by_rename(tmp_path):
     assert conf.write(tmp_path, conf.render(SETTINGS, [], [APP])) == ["pjsip.conf"]
     modes = {stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / conf.FOLDER).iterdir()}
     assert modes == {0o640}
-    assert sorted(path.name for path in (tmp_path / conf.FOLDER).iterdir()) == sorted(files)
+    assert sorted(path.name for path in (tmp_path / conf.FOLDER).iterdir()) == sorted([*files, BANS_CONF])
 
 
 def test_check_says_what_is_missing(tmp_path):

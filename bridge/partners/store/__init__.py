@@ -19,7 +19,15 @@ from bridge.partners.store.account import (
     subscribers_account,
     transfer,
 )
+from bridge.partners.store.app import add_app, app, apps, change_app
 from bridge.partners.store.audit import audit, audits
+from bridge.partners.store.credential import (
+    Credential,
+    add_credential,
+    credential,
+    credentials,
+    end_credential,
+)
 from bridge.partners.store.key import (
     change_key,
     key,
@@ -47,24 +55,33 @@ from bridge.partners.store.subscriber import (
 from bridge.partners.store.usage import payers, usage, usages
 
 __all__ = [
+    "Credential",
     "NewAccount",
     "Settings",
     "SpendCap",
     "TooManyCodes",
     "account",
     "accounts",
+    "add_app",
+    "add_credential",
     "add_partner",
     "add_subscriber",
     "allowances",
+    "app",
+    "apps",
     "ask_code",
     "attest",
     "audit",
     "audits",
     "buy_bundle",
     "change_account",
+    "change_app",
     "change_key",
     "change_partner",
     "change_subscriber",
+    "credential",
+    "credentials",
+    "end_credential",
     "entries",
     "holds",
     "key",
