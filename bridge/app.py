@@ -10,10 +10,12 @@ import socket
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack, suppress
 from dataclasses import asdict
+from typing import Any, Self
 from uuid import UUID
 
 import structlog
 import uvicorn
+from fastapi import FastAPI
 
 from bridge import queries
 from bridge.api.app import Services, create_app, guarded
@@ -27,6 +29,7 @@ from bridge.calls.admit import Admissions
 from bridge.calls.book_watch import BookWatch
 from bridge.calls.end import Endings
 from bridge.calls.overload import Overload
+from bridge.calls.reach import Reach
 from bridge.calls.snapshot import make_key
 from bridge.calls.store import CallStore
 from bridge.config import Settings, require_dsn
@@ -78,12 +81,22 @@ class Worker:
             store = CallStore(pool, switch_id)
             await store.ensure_partitions()
             endings = Endings(store)
-            overload = await self._overload(stack, store)
+            overload, reach = await self._overload(stack, store), Reach(store)
             routes = AgiRoutes(
-                Admissions(store, settings.calls), endings, store, settings.calls, books.current, overload
+                Admissions(store, settings.calls),
+                endings,
+                store,
+                settings.calls,
+                books.current,
+                overload=overload,
+                reach=reach,
+                messages=settings.messages,
             )
             agi = AgiServer(
-                routes.handlers(), deadline_s=settings.agi.deadline_s, sessions_max=settings.agi.sessions_max
+                routes.handlers(),
+                waits=routes.waits(),
+                deadline_s=settings.agi.deadline_s,
+                sessions_max=settings.agi.sessions_max,
             )
             keeper = Keeper(settings, pool, dsn, store, endings, books.current, self._make_ami)
             hub, deliverer = await self._telling(stack, dsn)
@@ -101,17 +114,14 @@ class Worker:
             )
             await agi.start(settings.agi.host, settings.agi.port)
             stack.push_async_callback(agi.stop, DRAIN_S)
-            server = _ApiServer(
-                uvicorn.Config(
-                    guarded(web), log_config=None, access_log=False, lifespan="off", server_header=False
-                )
-            )
+            server = _ApiServer.of(web)
             sock = stack.enter_context(listen(settings.api.host, settings.api.port, "api.port"))
             tasks = [
                 asyncio.create_task(books.run(), name="book"),
                 asyncio.create_task(overload.run(), name="overload"),
                 asyncio.create_task(keeper.run(), name="keeper"),
                 asyncio.create_task(hub.run(dsn), name="events heard"),
+                asyncio.create_task(reach.run(dsn), name="registrations heard"),
                 asyncio.create_task(deliverer.run(), name="events told"),
                 asyncio.create_task(server.serve(sockets=[sock]), name="api"),
             ]
@@ -156,6 +166,11 @@ class Worker:
 
 class _ApiServer(uvicorn.Server):
     """uvicorn without its own signal handling: the worker has one way to stop."""
+
+    @classmethod
+    def of(cls, web: FastAPI) -> Self:
+        quiet: dict[str, Any] = {"log_config": None, "access_log": False, "server_header": False}
+        return cls(uvicorn.Config(guarded(web), lifespan="off", **quiet))
 
     def install_signal_handlers(self) -> None:
         """None."""

@@ -317,7 +317,8 @@ CREATE TABLE plan (
     zero_rated          text[] NOT NULL DEFAULT '{}',                  -- destinations that are free, at zero balance, too
     on_net_free         boolean NOT NULL DEFAULT false,                -- so are calls between subscribers of one app
     partner_id          uuid REFERENCES partner,
-    edition             integer NOT NULL DEFAULT 1
+    edition             integer NOT NULL DEFAULT 1,
+    on_net_fallback     boolean NOT NULL DEFAULT false                 -- whom no phone reaches is called over a carrier
 );
 CREATE INDEX plan_partner ON plan (partner_id, plan_id);
 
@@ -386,6 +387,7 @@ CREATE TABLE app (
     name        text NOT NULL UNIQUE CHECK (name ~ '^[a-z][a-z0-9_]{0,30}$'),
     sip_host    text NOT NULL CHECK (sip_host ~ '^[A-Za-z0-9.:-]{1,253}$'),  -- calls are taken from here only
     sip_secret  text CHECK (length(sip_secret) >= 16),                  -- NULL: the address alone is the proof
+    phones      boolean NOT NULL DEFAULT false,                         -- its users' phones register here, and are rung
     launched    boolean NOT NULL DEFAULT false,                        -- everybody may call, whoever is in rollout_allow
     edition     integer NOT NULL DEFAULT 1
 );
@@ -559,14 +561,22 @@ CREATE TABLE call (
     ended_by        text CHECK (ended_by IN ('journal', 'agi', 'cdr', 'resync', 'failsafe')),
     bundled         boolean NOT NULL DEFAULT false,                    -- it began inside an allowance
     partner_id      uuid,                                              -- whose subscriber called
+    direction       text NOT NULL DEFAULT 'out' CHECK (direction IN ('out', 'on_net', 'in')),
+    callee_id       uuid,                                              -- the subscriber whose phone is rung
+    trunk_in_id     uuid,                                              -- over which it came in from the network
+    leg_class       text NOT NULL DEFAULT 'app' CHECK (leg_class IN ('app', 'pstn', 'voip_only')),  -- of the leg that came in
+    anonymous       boolean NOT NULL DEFAULT false,                    -- the caller's number is not shown
+    after_call_id   uuid,                                              -- the call that reached no phone, and went on as this one
     PRIMARY KEY (call_id),
     CHECK ((state = 'live') = (ended_at IS NULL)),
-    CHECK ((state = 'refused') = (refuse_reason IS NOT NULL))
+    CHECK ((state = 'refused') = (refuse_reason IS NOT NULL)),
+    CONSTRAINT call_on_net_has_a_callee CHECK (direction <> 'on_net' OR callee_id IS NOT NULL)
 ) PARTITION BY RANGE (call_id);
 -- Lists go through these, newest first. NULLS FIRST makes them the only ones in the order `call_id DESC NULLS LAST`: by the primary
 -- key a planner might look for one partner's calls among all of them. Calls that are no partner's are in neither.
 CREATE INDEX call_partner ON call (partner_id, call_id NULLS FIRST) WHERE partner_id IS NOT NULL;
 CREATE INDEX call_account ON call (account_id, call_id NULLS FIRST) WHERE partner_id IS NOT NULL;
+CREATE INDEX call_callee ON call (callee_id, call_id) WHERE callee_id IS NOT NULL;
 
 -- One Dial on one trunk. Written when the attempt ends, with its own frozen buy rate.
 CREATE TABLE attempt (
@@ -604,7 +614,7 @@ CREATE TABLE lease (
     call_id         uuid PRIMARY KEY,
     switch_id       uuid NOT NULL,
     account_id      uuid NOT NULL,
-    trunk_id        uuid NOT NULL,
+    trunk_id        uuid,                                              -- NULL: it rings a phone
     channel         text NOT NULL,
     attempt_no      smallint NOT NULL DEFAULT 1,
     limit_ms        bigint NOT NULL,                                   -- talk time the hold pays for
@@ -2090,12 +2100,14 @@ END $$;
 -- Money and units are set aside together (p_allowance_ids with p_units of p_pers each, in burn order; NULL: money only).
 -- Returns status 'ok' with the new call_id, or 'no_credit' and 'spend_cap' (with what is available now), 'too_many_calls',
 -- 'trunk_full', 'units_gone'. A count near its cap is taken again under a lock, so that caps are exact; far from it nothing is locked.
-CREATE FUNCTION call_admit_v2(
+-- p_trunk_id NULL: a phone is rung. p_call_id NULL: a new one. What comes in from the network takes no place of an account's cap.
+CREATE FUNCTION call_admit_v3(
     p_switch_id uuid, p_uniqueid text, p_sip_call_id text, p_channel text,
     p_subscriber_id uuid, p_account_id uuid, p_a_number text, p_dialled text, p_b_number text,
     p_sell jsonb, p_routes jsonb, p_trunk_id uuid, p_trunk_cap integer,
     p_hold_micro bigint, p_currency text, p_limit_ms bigint, p_lease_s integer,
     p_allowance_ids uuid[], p_units bigint[], p_pers bigint[], p_at timestamptz,
+    p_call_id uuid, p_direction text, p_callee_id uuid, p_trunk_in_id uuid, p_leg_class text, p_anonymous boolean, p_after_call_id uuid,
     OUT status text, OUT call_id uuid, OUT available_micro bigint
 ) LANGUAGE plpgsql AS $$
 DECLARE
@@ -2121,7 +2133,8 @@ BEGIN
         END IF;
     END LOOP;
     -- The account's row is locked now: its cap cannot be raced.
-    IF cap IS NOT NULL AND (SELECT count(*) FROM lease l WHERE l.account_id = p_account_id AND l.expires_at > now()) >= cap THEN
+    IF cap IS NOT NULL AND p_direction <> 'in'
+       AND (SELECT count(*) FROM lease l WHERE l.account_id = p_account_id AND l.expires_at > now()) >= cap THEN
         UPDATE account a SET held_micro = a.held_micro - p_hold_micro WHERE a.account_id = p_account_id;
         status := 'too_many_calls';
         RETURN;
@@ -2144,22 +2157,70 @@ BEGIN
             END IF;
         END IF;
     END IF;
-    call_id := uuidv7();
+    call_id := coalesce(p_call_id, uuidv7());
     IF p_allowance_ids IS NOT NULL AND NOT units_hold_v1(call_id, p_account_id, p_allowance_ids, p_units, p_pers, p_at) THEN
         UPDATE account a SET held_micro = a.held_micro - p_hold_micro WHERE a.account_id = p_account_id;
         status := 'units_gone';
         RETURN;
     END IF;
     INSERT INTO call (call_id, switch_id, uniqueid, sip_call_id, subscriber_id, account_id, a_number, dialled, b_number,
-                      state, sell, routes, bundled, partner_id)
+                      state, sell, routes, bundled, partner_id, direction, callee_id, trunk_in_id, leg_class, anonymous, after_call_id)
     VALUES (call_id, p_switch_id, p_uniqueid, p_sip_call_id, p_subscriber_id, p_account_id, p_a_number, p_dialled, p_b_number,
-            'live', p_sell, p_routes, p_allowance_ids IS NOT NULL, partner);
+            'live', p_sell, p_routes, p_allowance_ids IS NOT NULL, partner, p_direction, p_callee_id, p_trunk_in_id, p_leg_class,
+            p_anonymous, p_after_call_id);
     INSERT INTO lease (call_id, switch_id, account_id, trunk_id, channel, limit_ms, expires_at, partner_id)
     VALUES (call_id, p_switch_id, p_account_id, p_trunk_id, p_channel, p_limit_ms,
             clock_timestamp() + make_interval(secs => p_lease_s), partner);
     INSERT INTO hold (call_id, account_id, currency, opened_micro, held_micro)
     VALUES (call_id, p_account_id, p_currency, p_hold_micro, p_hold_micro);
     status := 'ok';
+END $$;
+
+-- Whether a phone of this subscriber is registered now.
+CREATE FUNCTION subscriber_reached_v1(p_subscriber_id uuid) RETURNS boolean LANGUAGE plpgsql STABLE AS $$
+BEGIN
+    RETURN EXISTS (SELECT FROM asterisk.ps_contacts c WHERE c.endpoint = 'u' || replace(p_subscriber_id::text, '-', ''));
+END $$;
+
+-- Admit a call that rings a subscriber's phones. It costs nothing, whatever the balance, and holds nothing.
+-- p_activate: the callee may not use the app yet, and the call may enable them (see rollout_called_v1, whose other answers come back
+-- as the status; nothing is written then). The rest as call_admit_v3 has it: 'ok', 'no_credit' (the account is not active),
+-- 'too_many_calls', which take an activation back.
+-- reached: a phone is registered. Else whoever can wake one is told, with the time until which it is waited for.
+CREATE FUNCTION call_ring_v1(
+    p_switch_id uuid, p_uniqueid text, p_sip_call_id text, p_channel text,
+    p_subscriber_id uuid, p_account_id uuid, p_a_number text, p_dialled text, p_b_number text,
+    p_sell jsonb, p_routes jsonb, p_currency text, p_limit_ms bigint, p_lease_s integer, p_at timestamptz,
+    p_direction text, p_callee_id uuid, p_trunk_in_id uuid, p_leg_class text, p_anonymous boolean, p_activate boolean, p_wake_s integer,
+    OUT status text, OUT call_id uuid, OUT reached boolean
+) LANGUAGE plpgsql AS $$
+BEGIN
+    call_id := uuidv7();
+    IF p_activate THEN
+        status := rollout_called_v1(p_subscriber_id, p_callee_id, call_id, p_at);
+        IF status NOT IN ('activated', 'enabled') THEN
+            call_id := NULL;
+            RETURN;
+        END IF;
+    END IF;
+    SELECT a.status INTO status
+      FROM call_admit_v3(p_switch_id, p_uniqueid, p_sip_call_id, p_channel, p_subscriber_id, p_account_id, p_a_number, p_dialled,
+                         p_b_number, p_sell, p_routes, NULL, NULL, 0, p_currency, p_limit_ms, p_lease_s, NULL, NULL, NULL, p_at,
+                         call_id, p_direction, p_callee_id, p_trunk_in_id, p_leg_class, p_anonymous, NULL) a;
+    IF status <> 'ok' THEN
+        RAISE EXCEPTION '%', status USING ERRCODE = 'BR900';
+    END IF;
+    reached := subscriber_reached_v1(p_callee_id);
+    IF NOT reached THEN
+        PERFORM event_add_v1(s.partner_id, 'subscriber.wake', s.subscriber_id, 1, jsonb_build_object(
+                    'subscriber_id', told_id_v1('sub', s.subscriber_id), 'call_id', told_id_v1('call', call_ring_v1.call_id),
+                    'from', CASE WHEN NOT p_anonymous THEN p_a_number END,
+                    'expires_at', told_at_v1(p_at + make_interval(secs => p_wake_s))))
+           FROM subscriber s WHERE s.subscriber_id = p_callee_id;
+    END IF;
+EXCEPTION WHEN SQLSTATE 'BR900' THEN
+    status := SQLERRM;
+    call_id := NULL;
 END $$;
 
 -- Set aside the next slice for a live call. p_held_micro and p_limit_ms are the new totals, so a repeat changes nothing.
@@ -2269,21 +2330,24 @@ BEGIN
     RETURN FOUND;
 END $$;
 
--- call_admit_v2 for a trunk with a limit of calls a second, and another status: trunk_paced, and nothing was written.
+-- call_admit_v3 for a trunk with a limit of calls a second, and another status: trunk_paced, and nothing was written.
 -- The trunk's row is locked last and for the shortest time; other trunks do not come here.
-CREATE FUNCTION call_admit_paced_v1(
+CREATE FUNCTION call_admit_paced_v2(
     p_switch_id uuid, p_uniqueid text, p_sip_call_id text, p_channel text,
     p_subscriber_id uuid, p_account_id uuid, p_a_number text, p_dialled text, p_b_number text,
     p_sell jsonb, p_routes jsonb, p_trunk_id uuid, p_trunk_cap integer,
     p_hold_micro bigint, p_currency text, p_limit_ms bigint, p_lease_s integer,
-    p_allowance_ids uuid[], p_units bigint[], p_pers bigint[], p_at timestamptz, p_trunk_cps integer,
+    p_allowance_ids uuid[], p_units bigint[], p_pers bigint[], p_at timestamptz,
+    p_call_id uuid, p_direction text, p_callee_id uuid, p_trunk_in_id uuid, p_leg_class text, p_anonymous boolean, p_after_call_id uuid,
+    p_trunk_cps integer,
     OUT status text, OUT call_id uuid, OUT available_micro bigint
 ) LANGUAGE plpgsql AS $$
 BEGIN
     SELECT a.status, a.call_id, a.available_micro INTO status, call_id, available_micro
-      FROM call_admit_v2(p_switch_id, p_uniqueid, p_sip_call_id, p_channel, p_subscriber_id, p_account_id, p_a_number, p_dialled,
+      FROM call_admit_v3(p_switch_id, p_uniqueid, p_sip_call_id, p_channel, p_subscriber_id, p_account_id, p_a_number, p_dialled,
                          p_b_number, p_sell, p_routes, p_trunk_id, p_trunk_cap, p_hold_micro, p_currency, p_limit_ms, p_lease_s,
-                         p_allowance_ids, p_units, p_pers, p_at) a;
+                         p_allowance_ids, p_units, p_pers, p_at, p_call_id, p_direction, p_callee_id, p_trunk_in_id, p_leg_class,
+                         p_anonymous, p_after_call_id) a;
     IF status = 'ok' AND NOT trunk_start_v1(p_trunk_id, p_trunk_cps) THEN
         RAISE EXCEPTION 'paced' USING ERRCODE = 'BR900';
     END IF;
@@ -3909,7 +3973,8 @@ CREATE POLICY own ON event_counter TO callbridge_partner USING (partner_id = (SE
 
 -- Of a call: not over which carriers it may go, of an attempt neither trunk nor cost, of a later price only what it sells for.
 GRANT SELECT (call_id, sip_call_id, subscriber_id, account_id, a_number, dialled, b_number, state, refuse_reason, sell, admitted_at,
-    answered_at, ended_at, talk_ms, q850_cause, release_party, bundled, partner_id) ON call TO callbridge_partner;
+    answered_at, ended_at, talk_ms, q850_cause, release_party, bundled, partner_id, direction, callee_id, anonymous, after_call_id)
+    ON call TO callbridge_partner;
 GRANT SELECT (call_id, attempt_no, outcome, fault, sip_code, q850_cause, pdd_ms, ended_at) ON attempt TO callbridge_partner;
 GRANT SELECT ON charge TO callbridge_partner;
 GRANT SELECT (call_id, account_id, attempt_no, limit_ms, answered_at, pdd_ms, expires_at, partner_id) ON lease TO callbridge_partner;
@@ -3925,6 +3990,103 @@ CREATE POLICY own ON lease TO callbridge_partner USING (partner_id = (SELECT par
 CREATE POLICY own ON attempt TO callbridge_partner USING (EXISTS (SELECT FROM call c WHERE c.call_id = attempt.call_id));
 CREATE POLICY own ON charge TO callbridge_partner USING (EXISTS (SELECT FROM call c WHERE c.call_id = charge.call_id));
 CREATE POLICY own ON rerating TO callbridge_partner USING (EXISTS (SELECT FROM call c WHERE c.call_id = rerating.call_id));
+
+-- ---------------------------------------------------------------- calls from the network
+
+-- The number of a caller from the network who is not shown: `call` has 'anonymous' instead, for that partners read.
+-- For operators: malicious calls are traced by it, and a carrier's bill is checked with it.
+CREATE TABLE call_withheld (
+    call_id         uuid PRIMARY KEY,
+    a_number        e164 NOT NULL,
+    why             text NOT NULL CHECK (why IN ('asked', 'foreign'))
+);
+
+-- Admit a call from the network, which rings its callee's phones; the account is the callee's, and pays nothing.
+-- 'ok', 'busy' (the account has as many calls as it may), 'trunk_full', 'trunk_paced', 'no_credit' (the account is not active).
+-- Locks are taken in the order in which calls over a carrier take them: account, trunk, the trunk's second.
+-- p_withheld: the caller's number where p_a_number does not say it, and p_why not. reached: a phone is registered. Else whoever can
+-- wake one is told, with the time until which it is waited for.
+CREATE FUNCTION call_inbound_v1(
+    p_switch_id uuid, p_uniqueid text, p_sip_call_id text, p_channel text,
+    p_callee_id uuid, p_account_id uuid, p_a_number text, p_dialled text, p_b_number text,
+    p_sell jsonb, p_routes jsonb, p_currency text, p_limit_ms bigint, p_lease_s integer, p_at timestamptz,
+    p_trunk_id uuid, p_trunk_cap integer, p_trunk_cps integer, p_leg_class text, p_anonymous boolean,
+    p_withheld text, p_why text, p_wake_s integer,
+    OUT status text, OUT call_id uuid, OUT reached boolean
+) LANGUAGE plpgsql AS $$
+DECLARE
+    cap integer;
+BEGIN
+    SELECT a.call_cap INTO cap FROM account a WHERE a.account_id = p_account_id FOR NO KEY UPDATE;
+    IF cap IS NOT NULL AND (SELECT count(*) FROM lease l WHERE l.account_id = p_account_id AND l.expires_at > now()) >= cap THEN
+        status := 'busy';
+        RETURN;
+    END IF;
+    IF p_trunk_cps IS NULL THEN
+        SELECT a.status, a.call_id INTO status, call_id
+          FROM call_admit_v3(p_switch_id, p_uniqueid, p_sip_call_id, p_channel, p_callee_id, p_account_id, p_a_number, p_dialled,
+                             p_b_number, p_sell, p_routes, p_trunk_id, p_trunk_cap, 0, p_currency, p_limit_ms, p_lease_s, NULL, NULL,
+                             NULL, p_at, NULL, 'in', p_callee_id, p_trunk_id, p_leg_class, p_anonymous, NULL) a;
+    ELSE
+        SELECT a.status, a.call_id INTO status, call_id
+          FROM call_admit_paced_v2(p_switch_id, p_uniqueid, p_sip_call_id, p_channel, p_callee_id, p_account_id, p_a_number, p_dialled,
+                                   p_b_number, p_sell, p_routes, p_trunk_id, p_trunk_cap, 0, p_currency, p_limit_ms, p_lease_s, NULL,
+                                   NULL, NULL, p_at, NULL, 'in', p_callee_id, p_trunk_id, p_leg_class, p_anonymous, NULL,
+                                   p_trunk_cps) a;
+    END IF;
+    IF status <> 'ok' THEN
+        RETURN;
+    END IF;
+    IF p_withheld IS NOT NULL THEN
+        INSERT INTO call_withheld (call_id, a_number, why) VALUES (call_inbound_v1.call_id, p_withheld, p_why);
+    END IF;
+    reached := subscriber_reached_v1(p_callee_id);
+    IF NOT reached THEN
+        PERFORM event_add_v1(s.partner_id, 'subscriber.wake', s.subscriber_id, 1, jsonb_build_object(
+                    'subscriber_id', told_id_v1('sub', s.subscriber_id), 'call_id', told_id_v1('call', call_inbound_v1.call_id),
+                    'from', CASE WHEN NOT p_anonymous THEN p_a_number END,
+                    'expires_at', told_at_v1(p_at + make_interval(secs => p_wake_s))))
+           FROM subscriber s WHERE s.subscriber_id = p_callee_id;
+    END IF;
+END $$;
+
+-- What somebody said after nobody had answered. The sound is a file, named after the call.
+CREATE TABLE voice_message (
+    message_id      uuid PRIMARY KEY DEFAULT uuidv7(),
+    call_id         uuid NOT NULL UNIQUE,
+    partner_id      uuid REFERENCES partner,                           -- whose subscriber it is for
+    subscriber_id   uuid NOT NULL REFERENCES subscriber,
+    from_number     e164,                                              -- NULL: who called is not shown, or not known
+    duration_ms     integer NOT NULL CHECK (duration_ms > 0),
+    left_at         timestamptz NOT NULL,
+    deleted_at      timestamptz                                        -- its sound is removed, the row goes with its time
+);
+CREATE INDEX voice_message_partner ON voice_message (partner_id, message_id NULLS FIRST);
+CREATE INDEX voice_message_subscriber ON voice_message (subscriber_id, message_id NULLS FIRST);
+
+-- The message of a call that has ended. Who comes second changes nothing and gets the same id. NULL: there is none, or no more.
+CREATE FUNCTION voice_message_leave_v1(p_call_id uuid, p_duration_ms integer) RETURNS uuid LANGUAGE plpgsql AS $$
+DECLARE
+    m voice_message;
+BEGIN
+    INSERT INTO voice_message (call_id, partner_id, subscriber_id, from_number, duration_ms, left_at)
+    SELECT c.call_id, c.partner_id, c.callee_id, CASE WHEN c.a_number ~ '^\+[1-9]' AND NOT c.anonymous THEN c.a_number END,
+           p_duration_ms, c.ended_at
+      FROM call c WHERE c.call_id = p_call_id AND c.ended_at IS NOT NULL AND c.callee_id IS NOT NULL
+    ON CONFLICT (call_id) DO NOTHING RETURNING * INTO m;
+    IF FOUND THEN
+        PERFORM event_add_v1(m.partner_id, 'voice_message.left', m.message_id, 1, jsonb_build_object(
+            'message_id', told_id_v1('msg', m.message_id), 'subscriber_id', told_id_v1('sub', m.subscriber_id),
+            'call_id', told_id_v1('call', m.call_id), 'from', m.from_number, 'duration_ms', m.duration_ms,
+            'left_at', told_at_v1(m.left_at), 'url', '/v1/voice-messages/' || told_id_v1('msg', m.message_id) || '/audio'));
+        RETURN m.message_id;
+    END IF;
+    RETURN (SELECT o.message_id FROM voice_message o WHERE o.call_id = p_call_id AND o.deleted_at IS NULL);
+END $$;
+
+GRANT SELECT ON voice_message TO callbridge_partner;
+ALTER TABLE voice_message ENABLE ROW LEVEL SECURITY;
+CREATE POLICY own ON voice_message TO callbridge_partner USING (partner_id = (SELECT partner_asking_v1()));
 
 -- Nobody runs our functions unless it is said so.
 REVOKE EXECUTE ON ALL FUNCTIONS IN SCHEMA bridge FROM PUBLIC;

@@ -23,6 +23,7 @@ from bridge.api import (
     events,
     health,
     keys,
+    messages,
     numbers,
     oauth,
     originations,
@@ -62,6 +63,7 @@ RESOURCES: Final = (
     calls,
     originations,
     cdrs,
+    messages,
     usage,
     quotes,
     rollouts,
@@ -93,7 +95,7 @@ _ABOUT: Final = """Calls between messenger apps and the phone network, for carri
 DECK_BYTES_MAX: Final = 64 << 20
 ROOMY: Final = {re.compile(r"/v1/decks/[^/]+/imports"): DECK_BYTES_MAX}
 PATIENT: Final = re.compile(
-    r"/v1/events/stream|/v1/decks/[^/]+/(?:imports(?:/[^/]+/(?:apply|report))?|rollback|rates)"
+    r"/v1/events/stream|/v1/voice-messages/[^/]+/audio|/v1/decks/[^/]+/(?:imports(?:/[^/]+/(?:apply|report))?|rollback|rates)"
 )
 
 

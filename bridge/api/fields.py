@@ -112,6 +112,7 @@ RolloutEventId = id_type("rev")
 KeyId = id_type("key")
 AppId = id_type("app")
 CredentialId = id_type("sip")
+MessageId = id_type("msg")
 AuditId = id_type("aud")
 
 

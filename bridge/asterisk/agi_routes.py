@@ -1,4 +1,4 @@
-"""What the dialplan asks and what it is answered: authorise, originate, attempt-ended, call-ended."""
+"""What the dialplan asks and what it is answered: authorise, inbound, originate, awaited, attempt-ended, call-ended."""
 
 from __future__ import annotations
 
@@ -6,39 +6,47 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import Final, cast
+from urllib.parse import unquote
 from uuid import UUID
 
 import structlog
 
 from bridge.asterisk.agi_header import Request
-from bridge.asterisk.agi_server import Handler
+from bridge.asterisk.agi_server import Handler, Wait
 from bridge.asterisk.channel_vars import Verdict, dial, endpoint_of, stop
+from bridge.asterisk.inbound_routes import InboundRoutes, leave_message
 from bridge.asterisk.records import parse_cause, parse_end, parse_pdd
+from bridge.asterisk.ring_routes import WAIT_GRACE_S, RingRoutes
 from bridge.calls.admit import Admissions, Admitted
 from bridge.calls.book import Book
 from bridge.calls.end import Endings
 from bridge.calls.ended import instant
+from bridge.calls.inbound import Inbound
 from bridge.calls.originate import Leg, LegName, Legs
 from bridge.calls.overload import OVERLOADED, Order, Overload, Passage
+from bridge.calls.reach import Reach
 from bridge.calls.store import CallStore, SwitchCall
 from bridge.calls.token import Token, parse_token
-from bridge.config import Calls
+from bridge.config import Calls, Messages
 from bridge.errors import StoreUnavailable
 from bridge.routing.plan import Route
 from bridge.routing.store import TrunkPeer
+from bridge.telephony.caller_id import wants_privacy
 from bridge.telephony.cause import Refuse, RefuseReason, classify, parse_tech_cause, refuse
 from bridge.telephony.number import mask
 from bridge.telephony.writing import AS_IS
 
 ATTEMPT_ARGS: Final = 7
+MESSAGES: Final = Messages()
 UNAVAILABLE: Final = refuse(RefuseReason.unavailable)
 
 log = structlog.get_logger("agi")
 
 
 class AgiRoutes:
-    """The four routes. Each asks its room and puts the answer into the words of the dialplan."""
+    """The routes. Each asks its room and puts the answer into the words of the dialplan."""
 
     def __init__(
         self,
@@ -48,25 +56,39 @@ class AgiRoutes:
         rules: Calls,
         book: Callable[[], Book],
         overload: Overload | None = None,
+        reach: Reach | None = None,
+        messages: Messages = MESSAGES,
     ) -> None:
-        """overload: None: new calls are never too many."""
+        """overload: None: new calls are never too many. reach: where calls wait for phones; None: nobody is heard"""
         self._admissions, self._endings, self._store = admissions, endings, store
         self._rules, self._book = rules, book
         self._legs = Legs(admissions, store)
         self._overload = overload
+        inbound = Inbound(store, rules, messages)
+        unanswered = partial(leave_message, inbound)
+        self.rings = RingRoutes(
+            admissions, endings, store, reach or Reach(store), rules, book, self._first, unanswered
+        )
+        self._inbound = InboundRoutes(inbound, endings, book, self.rings.first)
 
     def handlers(self) -> Mapping[str, Handler]:
         """By the path of the AGI URL."""
         return {
             "authorise": self.authorise,
+            "inbound": self._inbound.inbound,
             "originate": self.originate,
             "attempt-ended": self.attempt_ended,
             "call-ended": self.call_ended,
         }
 
+    def waits(self) -> Mapping[str, Wait]:
+        """Those that may take long."""
+        return {"awaited": Wait(self.rings.awaited, self._rules.wake_s + WAIT_GRACE_S)}
+
     async def authorise(self, request: Request) -> str | None:
-        """May this call be made? Arguments: the SIP Call-ID."""
+        """May this call be made? Arguments: the SIP Call-ID; from a user's phone P-Preferred-Identity and Privacy."""
         env = request.env
+        shown, privacy = (unquote(one, "latin-1") for one in (*request.args[1:3], "", "")[:2])
         asked = SwitchCall(
             app=endpoint_of(env["agi_channel"]),
             caller=env["agi_callerid"],
@@ -74,6 +96,8 @@ class AgiRoutes:
             channel=env["agi_channel"],
             uniqueid=env["agi_uniqueid"],
             sip_call_id=request.args[0][:128] if request.args else "",
+            shown=shown,
+            anonymous=wants_privacy(privacy),
         )
         seen = log.bind(sip_call_id=asked.sip_call_id, a=mask(asked.caller), b=mask(asked.dialled))
         with self._passing(asked) as passage:
@@ -122,8 +146,10 @@ class AgiRoutes:
             seen.info("call refused", reason=verdict.reason.value, detail=verdict.detail)
             return stop(verdict.cause).text()
         self._endings.remember(verdict.frozen)
-        seen.info("call admitted", call=str(verdict.frozen.call_id), trunk=verdict.frozen.routes[0].name)
-        return self._first(verdict).text()
+        routes = verdict.frozen.routes
+        to = routes[0].name if routes else "phones" if verdict.reached else "phones awaited"
+        seen.info("call admitted", call=str(verdict.frozen.call_id), trunk=to)
+        return (self._first if routes else self.rings.first)(verdict).text()
 
     async def attempt_ended(self, request: Request) -> str | None:
         """What now? Arguments: token, limit, DIALSTATUS, HANGUPCAUSE, ms to ringing, to early media, last SIP."""
@@ -137,6 +163,9 @@ class AgiRoutes:
         sip_code = parse_tech_cause(tech)
         q850_cause = parse_cause(cause)
         outcome = classify(dialstatus, q850_cause, sip_code)
+        if token is not None and frozen is not None and frozen.way.callee_id is not None:
+            rang = bool(ring or progress)
+            return (await self.rings.ended(frozen, token, outcome, rang=rang, env=request.env)).text()
         if token is None or frozen is None or route is None:
             return stop(outcome.cause, text if token else "").text()
         next_no, next_route, said = token.attempt_no, None, "full"
@@ -182,6 +211,7 @@ class AgiRoutes:
             cause=outcome.cause,
             call=str(replace(token, attempt_no=next_no)),
             cli=frozen.a_number or request.env["agi_callerid"],
+            anonymous=frozen.way.anonymous,
         ).text()
 
     async def call_ended(self, request: Request) -> None:
@@ -212,10 +242,19 @@ class AgiRoutes:
             cause=UNAVAILABLE.cause,
             call=str(Token(admitted.frozen.call_id, 1)),
             cli=admitted.cli,
+            anonymous=admitted.frozen.way.anonymous,
         )
 
     def _dial(
-        self, route: Route, b_number: str, *, limit_ms: int, cause: int, call: str, cli: str
+        self,
+        route: Route,
+        b_number: str,
+        *,
+        limit_ms: int,
+        cause: int,
+        call: str,
+        cli: str,
+        anonymous: bool = False,
     ) -> Verdict:
         """Numbers as this trunk's carrier wants them, today: only the price was frozen."""
         peer, home = self._peer(route), self._rules.home_region
@@ -228,6 +267,7 @@ class AgiRoutes:
             cause=cause,
             call=call,
             cli=writing.a_number(cli, home),
+            anonymous=anonymous,
         )
 
     def _cut_ms(self, limit_ms: int) -> int:

@@ -19,7 +19,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import cast
+from typing import NamedTuple, cast
 
 import structlog
 
@@ -35,6 +35,22 @@ Handler = Callable[[Request], Awaitable[str | None]]
 It is never cancelled while the server runs: what it admitted must be completed, whoever hangs up. So it must
 bound its own waits.
 """
+
+
+class Wait(NamedTuple):
+    """A handler that may take long, for it waits for something.
+
+    handler      is told, too, when switch or caller have gone
+    deadline_s   from the end of the header to the answer
+    """
+
+    handler: Callable[[Request, asyncio.Event], Awaitable[str | None]]
+    deadline_s: float
+
+    def told(self, gone: asyncio.Event) -> Handler:
+        """As a handler of one connection."""
+        return lambda request: self.handler(request, gone)
+
 
 log = structlog.get_logger("agi")
 
@@ -70,6 +86,7 @@ class AgiServer:
     """Listens on one address and runs a handler a session.
 
     routes            path of the AGI URL without its leading slash -> handler
+    waits             the same for those that may take long; each with its own deadline
     variable          the channel variable that takes the answer
     deadline_s        from accept to answer, and again from answer to the switch's reply
     header_bytes_max  longest header taken
@@ -80,12 +97,13 @@ class AgiServer:
         self,
         routes: Mapping[str, Handler],
         *,
+        waits: Mapping[str, Wait] | None = None,
         variable: str = "BRIDGE",
         deadline_s: float = 2.0,
         header_bytes_max: int = HEADER_BYTES_MAX,
         sessions_max: int = 1000,
     ) -> None:
-        self.routes = dict(routes)
+        self.routes, self.waits = dict(routes), dict(waits or {})
         self.variable = variable
         self.deadline_s = deadline_s
         self.header_bytes_max = header_bytes_max
@@ -155,6 +173,7 @@ class AgiSession(asyncio.Protocol):
         self._task: asyncio.Task[None] | None = None
         self._ending: Ending | None = None
         self._lost = False
+        self._gone = asyncio.Event()  # set with the ending
         self._answered_at = 0.0  # loop time; 0 until our half is closed
         self._route = ""
 
@@ -222,6 +241,9 @@ class AgiSession(asyncio.Protocol):
 
     def _begin(self, request: Request) -> None:
         handler = self._server.routes.get(request.route)
+        if (found := self._server.waits.get(request.route)) is not None:
+            handler = found.told(self._gone)
+            self._wait_until(found.deadline_s)
         if handler is None:
             self._log("agi route unknown", asked=_masked(request.route))
             self._end(Ending.FAILED)
@@ -229,6 +251,11 @@ class AgiSession(asyncio.Protocol):
         self._route = request.route
         self._task = self._loop.create_task(self._run(handler, request))
         self._task.add_done_callback(self._handled)
+
+    def _wait_until(self, deadline_s: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._loop.call_later(deadline_s, self._expire)
 
     async def _run(self, handler: Handler, request: Request) -> None:
         try:
@@ -271,6 +298,7 @@ class AgiSession(asyncio.Protocol):
         if self._ending is not None:
             return
         self._ending = ending
+        self._gone.set()
         self._server.stats.count(ending)
         if ending not in (Ending.ANSWERED, Ending.GONE) and not self._answered_at:
             self._transport.write(FAILURE)

@@ -165,6 +165,10 @@ def check(settings: Settings, conf_dir: Path) -> list[Problem]:
         found.append(
             Problem(f"{settings.switch.record_dir} cannot be read", "Add the bridge's user to its group.")
         )
+    messages = settings.messages.folder
+    if not (messages.is_dir() and os.access(messages, os.R_OK | os.W_OK | os.X_OK)):
+        fix = "Create it, writable by Asterisk's user and the bridge's: a common group, and `chmod 2770`."
+        found.append(Problem(f"messages.folder {messages} does not exist, or is not writable", fix))
     return found
 
 
@@ -205,9 +209,17 @@ def _globals(settings: Settings) -> str:
         f"{failsafe.program},{failsafe.snapshot},{failsafe.key_file}",
         failsafe.concurrent_max,
         HANGUP_HANDLERS[settings.switch.call_ended],
+        _folder(settings.messages.folder),
     )
     lines = [f"{name} = {value(name, given)}" for name, given in zip(GLOBALS, values, strict=True)]
     return "\n".join(["[globals]", *lines, ""])
+
+
+def _folder(path: Path) -> Path:
+    """It stands among the arguments of an application."""
+    if set(str(path)) & set(",$|&"):
+        raise ConfigError("messages.folder", "holds one of , $ | &", "Choose another folder.")
+    return path
 
 
 def _manager(settings: Settings) -> str:

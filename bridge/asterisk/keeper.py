@@ -31,6 +31,7 @@ from bridge.calls.book import Book
 from bridge.calls.book_watch import CHANNEL
 from bridge.calls.end import Endings
 from bridge.calls.extend import Extended, Extensions
+from bridge.calls.messages import Collector
 from bridge.calls.snapshot import SnapshotWriter
 from bridge.calls.store import CallStore
 from bridge.config import Settings
@@ -50,6 +51,7 @@ RENEW_S: Final = 1.0
 ROLLOUT_S: Final = 1.0
 TRIAL_S: Final = 1.0
 LOOK_S: Final = 1.0
+COLLECT_S: Final = 0.5
 HOUSEKEEPING_S: Final = 3600.0
 OWN_S: Final = 1.0
 FORGET_ROWS: Final = 5_000  # of a statement: its locks are short
@@ -77,6 +79,7 @@ class Keeper:
         self._witness = Witness(record_dir / CDR_FILE, store, endings, book, settings.calls)
         self._resync = Resync(store, endings, book, settings.calls)
         self._snapshot, self._book = SnapshotWriter(settings), book
+        self._messages = Collector(pool, settings.messages)
         self._make_ami = make_ami
         self._applying, self._trials = Applying(settings, pool), Trials(pool)
         self._phones = Phones(pool, store.switch_id)
@@ -158,6 +161,7 @@ class Keeper:
                 if self._settings.users.switch_dsn.get_secret_value():
                     tasks.create_task(self._phones.run(self._ami))
                 tasks.create_task(self._every(LOOK_S, self._look))
+                tasks.create_task(self._every(COLLECT_S, self._messages.collect))
                 tasks.create_task(self._every(HOUSEKEEPING_S, self._housekeeping))
         finally:
             self._journal.close()
@@ -310,3 +314,4 @@ class Keeper:
         async with connection(self._pool) as conn:
             while await queries.access.forget_answers.value(conn, rows=FORGET_ROWS) == FORGET_ROWS:
                 pass
+        await self._messages.purge(datetime.now(UTC))

@@ -6,7 +6,9 @@ import asyncio
 from collections.abc import Mapping
 from dataclasses import InitVar, dataclass, field
 from datetime import UTC, datetime, time, timedelta
+from uuid import UUID
 
+from bridge import queries
 from bridge.database import Connection
 from bridge.ledger.store import load_fx, system_account
 from bridge.rating.origin import Origins
@@ -34,6 +36,7 @@ class Book:
     changes_at       when a rate comes into force or leaves it next; the book is stale from then on
     origins          groups of callers that carriers price apart
     fx               rates of exchange of the day, for carriers that charge in another currency
+    phones           apps whose users have phones that can be rung, by app_id
     before           the book that this one replaces: its router goes on where trunks, decks and fx are the same
 
     Making one takes long where there are many rates, unless it goes on so.
@@ -47,6 +50,7 @@ class Book:
     origins: Origins = field(default_factory=lambda: Origins({}))
     fx: Exchange = field(default_factory=dict)
     decks: Decks = field(default_factory=lambda: NO_DECKS)
+    phones: frozenset[UUID] = frozenset()
     before: InitVar[Book | None] = None
     router: Router = field(init=False)
     trunks: tuple[Trunk, ...] = field(init=False)
@@ -81,6 +85,7 @@ async def load_book(conn: Connection, at: datetime, known: Book | None = None) -
         peers = {peer.trunk.trunk_id: peer for peer in await load_trunks(conn, decks)}
         origins = await asyncio.to_thread(Origins, await load_origin_sets(conn))
         fx = await load_fx(conn, at.date())
+        phones = await _phones(conn)
     currencies = {deck.currency for deck in decks.values()}
     return await asyncio.to_thread(
         Book,
@@ -92,6 +97,7 @@ async def load_book(conn: Connection, at: datetime, known: Book | None = None) -
         origins=origins,
         fx=fx,
         decks=decks,
+        phones=phones,
         before=known,
     )
 
@@ -107,4 +113,9 @@ async def load_book_for(conn: Connection, at: datetime, number: Number | None) -
         peers = {peer.trunk.trunk_id: peer for peer in await load_trunks(conn, decks)}
         origins = await asyncio.to_thread(Origins, await load_origin_sets(conn))
         fx = await load_fx(conn, at.date())
-    return Book(plans, peers, {}, {}, None, origins, fx, decks)
+        phones = await _phones(conn)
+    return Book(plans, peers, {}, {}, None, origins, fx, decks, phones)
+
+
+async def _phones(conn: Connection) -> frozenset[UUID]:
+    return frozenset(row["app_id"] for row in await queries.book.apps_with_phones.all(conn))

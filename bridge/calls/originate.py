@@ -57,6 +57,7 @@ class Legs:
                 leg.channel,
                 leg.uniqueid,
                 sip_call_id_of(leg.origination_id, name),
+                by_order=True,
             )
             for name, dialled in (("a", a_number), ("b", b_number))
         }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -13,71 +13,20 @@ from uuid import UUID
 import asyncpg
 
 from bridge import queries
+from bridge.calls.caller import Callee, Caller, Rung, SwitchCall, Written, allowances_of, burns_of, caller_of
 from bridge.calls.ended import Ended
 from bridge.calls.frozen import Frozen, thaw
+from bridge.calls.way import OUT, Way
 from bridge.database import Connection, connection, transaction
 from bridge.rating.allowance import Allowance, Burn
-from bridge.rating.plan import HOME
 from bridge.rating.reserve import Reservation
 from bridge.rating.tariff import Tariff
 from bridge.routing.plan import Route, RoutePlan
 from bridge.telephony.cause import Outcome, Refuse
 
+__all__ = ["CallStore", "Callee", "Caller", "Rung", "Session", "SwitchCall", "Written", "caller_of"]
+
 PARTITION_MONTHS = 3
-
-
-@dataclass(frozen=True, slots=True)
-class SwitchCall:
-    """A call as the switch presents it. `caller` and `dialled` come from a stranger."""
-
-    app: str
-    caller: str
-    dialled: str
-    channel: str
-    uniqueid: str
-    sip_call_id: str
-
-
-@dataclass(frozen=True, slots=True)
-class Caller:
-    """What is known of the subscriber who calls. `live` is counted only where there is a cap.
-
-    spend_left_micro   what the account's cap leaves for this day or month; None: it has none
-    """
-
-    subscriber_id: UUID
-    account_id: UUID
-    plan_id: str
-    subscriber_state: str
-    account_state: str
-    currency: str
-    available_micro: int
-    call_cap: int | None
-    allowed: bool
-    live: int
-    zone: str = HOME
-    on_net: bool = False
-    allowances: tuple[Allowance, ...] = ()
-    spend_left_micro: int | None = None
-
-    @property
-    def budget_micro(self) -> int:
-        """What a call may cost: the smaller of what is available and what the cap leaves."""
-        return self.available_micro if not self.capped else self.spend_left_micro or 0
-
-    @property
-    def capped(self) -> bool:
-        """The cap ends a call before the money does."""
-        return self.spend_left_micro is not None and self.spend_left_micro < self.available_micro
-
-
-@dataclass(frozen=True, slots=True)
-class Written:
-    """What the atomic admission said: ok, no_credit, spend_cap, too_many_calls, trunk_full, trunk_paced, units_gone."""
-
-    status: str
-    call_id: UUID
-    available_micro: int
 
 
 class Session:
@@ -86,6 +35,11 @@ class Session:
     def __init__(self, conn: Connection, switch_id: UUID) -> None:
         self._conn, self._switch_id = conn, switch_id
 
+    @property
+    def conn(self) -> Connection:
+        """For what only calls from the network ask."""
+        return self._conn
+
     async def caller(self, app: str, a_number: str, b_number: str | None, at: datetime) -> Caller | None:
         """The subscriber of an app with this number, and what they may burn at `at`.
 
@@ -93,6 +47,66 @@ class Session:
         """
         row = await queries.calls.caller.one(self._conn, app=app, a_number=a_number, b_number=b_number, at=at)
         return None if row is None else caller_of(row)
+
+    async def caller_known(
+        self, subscriber_id: UUID, b_number: str | None, at: datetime, *, shown: str | None = None
+    ) -> Caller | None:
+        """The same of a subscriber who is known. shown: the number they want to be seen as; None: their own."""
+        row = await queries.calls.caller_known.one(
+            self._conn, subscriber_id=subscriber_id, b_number=b_number, at=at, shown=shown
+        )
+        return None if row is None else replace(caller_of(row), may_show=row["may_show"])
+
+    async def callee(self, app_id: UUID, b_number: str) -> Callee | None:
+        """Whose number it is within an app; None: nobody's who could be rung."""
+        row = await queries.calls.callee.one(self._conn, app_id=app_id, b_number=b_number)
+        return None if row is None else Callee(row["subscriber_id"], row["allowed"])
+
+    async def ring(
+        self,
+        asked: SwitchCall,
+        caller: Caller,
+        a_number: str,
+        b_number: str,
+        sell: Tariff,
+        way: Way,
+        *,
+        activate: bool,
+        limit_ms: int,
+        lease_s: int,
+        wake_s: int,
+        at: datetime,
+    ) -> Rung:
+        """Write a call that rings the phones of `way.callee_id`, or nothing. Nobody pays for it.
+
+        activate   the callee may not use the app yet, and the call may enable them
+        """
+        row = await queries.calls.ring.one(
+            self._conn,
+            switch_id=self._switch_id,
+            uniqueid=asked.uniqueid,
+            sip_call_id=asked.sip_call_id,
+            channel=asked.channel,
+            subscriber_id=caller.subscriber_id,
+            account_id=caller.account_id,
+            a_number=a_number,
+            dialled=asked.dialled,
+            b_number=b_number,
+            sell=compact(sell.to_json()),
+            routes=compact(RoutePlan((), ()).to_json()),
+            currency=sell.currency,
+            limit_ms=limit_ms,
+            lease_s=lease_s,
+            at=at,
+            direction=way.direction,
+            callee_id=way.callee_id,
+            trunk_in_id=way.trunk_in_id,
+            leg_class=way.leg_class,
+            anonymous=way.anonymous,
+            activate=activate,
+            wake_s=wake_s,
+        )
+        return Rung(row["status"], row["call_id"], bool(row["reached"]))
 
     async def trunks_live(self) -> dict[str, int]:
         """Calls now on each trunk that has a capacity."""
@@ -116,6 +130,7 @@ class Session:
         lease_s: int,
         at: datetime,
         trunk_cps: int | None = None,
+        way: Way = OUT,
     ) -> Written:
         """Write call, lease, hold and burns, or nothing."""
         query, pace = queries.calls.admit, {}
@@ -141,13 +156,21 @@ class Session:
             limit_ms=reserved.limit_ms,
             lease_s=lease_s,
             at=at,
+            leg_class=way.leg_class,
+            anonymous=way.anonymous,
+            after_call_id=way.after_call_id,
             **units_of(reserved.burns),
             **pace,
         )
         return Written(row["status"], row["call_id"], row["available_micro"] or 0)
 
     async def refuse(
-        self, asked: SwitchCall, caller: Caller | None, b_number: str | None, refused: Refuse
+        self,
+        asked: SwitchCall,
+        caller: Caller | None,
+        b_number: str | None,
+        refused: Refuse,
+        way: Way = OUT,
     ) -> None:
         """Record a refusal. What a stranger sent is kept short, and free of what text columns cannot hold."""
         await queries.calls.refuse.run(
@@ -162,6 +185,7 @@ class Session:
             b_number=b_number,
             reason=refused.reason.value,
             q850_cause=refused.cause,
+            **way.columns(),
         )
 
 
@@ -188,19 +212,12 @@ class CallStore:
             async with connection(self._pool) as own:
                 return await self.frozen(call_ids, own)
         rows = await queries.calls.frozen.all(conn, call_ids=call_ids)
-        return {
-            row["call_id"]: thaw(
-                row["call_id"],
-                row["sell"],
-                row["routes"],
-                row["b_number"],
-                row["sip_call_id"],
-                bundled=row["bundled"],
-                a_number=row["a_number"],
-            )
-            for row in rows
-            if row["sell"] is not None
-        }
+        return {row["call_id"]: thaw(row) for row in rows if row["sell"] is not None}
+
+    async def reached(self, subscriber_id: UUID) -> bool:
+        """Whether a phone of a subscriber is registered now."""
+        async with connection(self._pool) as conn:
+            return bool(await queries.calls.reached.value(conn, subscriber_id=subscriber_id))
 
     async def attempt_ended(
         self,
@@ -329,41 +346,6 @@ class CallStore:
         """Make the months that are missing. Returns how many were."""
         async with connection(self._pool) as conn:
             return int(await queries.switch.partitions.value(conn, months=PARTITION_MONTHS))
-
-
-def caller_of(row: Mapping[str, Any]) -> Caller:
-    """As the query `caller` has it."""
-    return Caller(
-        subscriber_id=row["subscriber_id"],
-        account_id=row["account_id"],
-        plan_id=str(row["plan_id"]),
-        subscriber_state=row["subscriber_state"],
-        account_state=row["account_state"],
-        currency=row["currency"],
-        available_micro=row["available_micro"],
-        call_cap=row["call_cap"],
-        allowed=row["allowed"],
-        live=row["live"],
-        zone=row["zone"],
-        on_net=row["on_net"],
-        allowances=allowances_of(row["allowances"]),
-        spend_left_micro=row["spend_left_micro"],
-    )
-
-
-def allowances_of(told: str | None) -> tuple[Allowance, ...]:
-    """As the query `caller` has them."""
-    if told is None:
-        return ()
-    return tuple(
-        Allowance(allowance_id, name, per, left, tuple(prefixes))
-        for allowance_id, name, per, left, prefixes in json.loads(told)
-    )
-
-
-def burns_of(told: str | None) -> tuple[Burn, ...]:
-    """As the query `burns` has them."""
-    return () if told is None else tuple(Burn(*one) for one in json.loads(told))
 
 
 def units_of(burns: Sequence[Burn]) -> dict[str, list[Any] | None]:

@@ -21,6 +21,7 @@ class Plan:
     roaming_deck        prices calls while the caller is abroad; None: as at home
     zero_rated          destinations that cost nothing, whatever the balance
     on_net_free         so do calls to other subscribers of the same app, at home
+    on_net_fallback     whom of these no phone reaches is called over a carrier
     """
 
     plan_id: str
@@ -30,6 +31,7 @@ class Plan:
     roaming_deck: Deck | None = None
     zero_rated: tuple[str, ...] = ()
     on_net_free: bool = False
+    on_net_fallback: bool = False
 
     def sell(
         self, digits: str, *, zone: str = HOME, on_net: bool = False, origins: Sequence[str] = ()

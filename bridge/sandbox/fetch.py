@@ -14,7 +14,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -121,7 +121,17 @@ def _unpacked(root: Path) -> AsteriskInstall:
     modules = _first([root / "usr"], _MODULE_PLACES, _LANDMARK)
     if modules is None:
         raise SwitchUnavailable(f"the packages in {root} have no {_LANDMARK}")
-    return AsteriskInstall(argv, modules, root / "usr/share/asterisk", version)
+    data = root / "usr/share/asterisk"
+    _name_sounds(data / "sounds")
+    return AsteriskInstall(argv, modules, data, version)
+
+
+def _name_sounds(sounds: Path) -> None:
+    """A package's own script, which nobody ran, would call the English voice `en`. Without it there is no greeting."""
+    voice = next(iter(sorted(sounds.glob("en_*"))), None)
+    if voice is not None and not (sounds / "en").exists():
+        with suppress(FileExistsError):  # another process was first
+            (sounds / "en").symlink_to(voice.name)
 
 
 def _version_of(argv: tuple[str, ...]) -> tuple[int, int, int]:

@@ -107,7 +107,7 @@ class Stack:
     def render(self) -> list[str]:
         """Write the switch's configuration from settings and database. Returns the generated files that changed."""
         conf.install(self.conf_dir)
-
+        self.settings.messages.folder.mkdir(parents=True, exist_ok=True)
         files = self.database_call(lambda conn: rendered(conn, self.settings))
         return conf.write(self.conf_dir, files)
 
@@ -201,6 +201,7 @@ class Stack:
                 "key_file": str(self.root / "failsafe.key"),
                 "program": str(Path(sys.executable).with_name("callbridge-failsafe")),
             },
+            "messages": {"folder": str(self.switch.run_dir / "messages")},
             "events": {"allow_networks": ["127.0.0.0/8"]},  # whoever plays with it has the receiver here, too
             "log": {"format": "json"},
         }

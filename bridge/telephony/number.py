@@ -39,6 +39,9 @@ _BARRED: Final[Mapping[str, str]] = MappingProxyType(
 _BARRED_LENGTHS: Final = sorted({len(prefix) for prefix in _BARRED})
 _NOT_BARRED: Final = frozenset({"+49124124"})
 
+# 124 124 blocks cards and 116 117 sends doctors: both go by who calls.
+_ALWAYS_SEES: Final = frozenset({"+49124124", "+49116117"})
+
 # TKG § 120 (3): directory, mass-traffic, premium and short numbers may not be shown as a caller.
 _NEVER_A_CALLER: Final = frozenset({"118xy", "0137", "0900", "010xy", "+979"})
 
@@ -110,6 +113,31 @@ def parse_caller(text: str, *, home: str = "DE") -> Number | Refuse:
     if (code := barred(number)) in _NEVER_A_CALLER:
         return refuse(RefuseReason.unknown_caller, f"{code} may not be shown as a caller")
     return number
+
+
+# A SIP name-addr or a bare URI of RFC 3261, as in P-Preferred-Identity of RFC 3325. Only its number counts.
+_SHOWN_AS: Final = re.compile(
+    r'(?:"[^"\\]*"|[^<>"@:,;]*)?<?(?:sips?|tel):(\+[0-9]{5,15})(?:[@;>][^<>,"]*>?)?', re.ASCII
+)
+_SHOWN_AS_CHARS_MAX: Final = 300
+
+
+def parse_shown(text: str, *, home: str = "DE") -> Number | Refuse:
+    """The number somebody wants to be seen as: what P-Preferred-Identity holds. Refuse caller_id for anything else.
+
+    >>> parse_shown('"Anna" <sip:+493023125000@phone.invalid;user=phone>').e164
+    '+493023125000'
+    """
+    found = _SHOWN_AS.fullmatch(text.strip()) if len(text) <= _SHOWN_AS_CHARS_MAX else None
+    number = parse_caller(found[1], home=home) if found is not None else None
+    if not isinstance(number, Number):
+        return refuse(RefuseReason.caller_id, "P-Preferred-Identity holds no number that may be shown")
+    return number
+
+
+def may_be_anonymous(number: Number) -> bool:
+    """False for whoever must see who calls: counsel and blocking services, beside emergency (TKG § 120)."""
+    return number.e164 not in _ALWAYS_SEES
 
 
 def barred(number: Number) -> str | None:

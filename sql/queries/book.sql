@@ -52,12 +52,15 @@ SELECT prefix, uuid_send(coalesce(rate_id, :import_id::uuid)), destination, rate
 SELECT deck_id, name, days, from_minute, to_minute, band_deck_id FROM deck_band ORDER BY deck_id, position;
 
 -- name: plans
-SELECT plan_id, name, deck_id, margin_floor_micro, roaming_deck_id, zero_rated, on_net_free FROM plan;
+SELECT plan_id, name, deck_id, margin_floor_micro, roaming_deck_id, zero_rated, on_net_free, on_net_fallback FROM plan;
 
 -- name: trunks
 SELECT t.trunk_id, t.name, t.account_id, a.name AS carrier, t.deck_id, t.host, t.port, t.capacity, t.priority, t.ring_s,
-       t.enabled, t.policy_class, t.cps, t.state, t.b_format, t.a_format, t.tech_prefix, s.health
+       t.enabled, t.policy_class, t.cps, t.state, t.b_format, t.a_format, t.tech_prefix, t.origin, s.health
   FROM trunk t JOIN account a USING (account_id) LEFT JOIN trunk_state s USING (trunk_id) ORDER BY t.name;
 
 -- name: apps
 SELECT app_id, name, sip_host, sip_secret FROM app ORDER BY name;
+
+-- name: apps_with_phones
+SELECT app_id FROM app WHERE phones;

@@ -4,7 +4,8 @@
 -- Everything an admission is decided on that is not held in memory. One row, or none for an unknown caller.
 -- on_net is asked only where a B-number is given, what is left of a spend cap only where there is one.
 -- Allowances: see allowances_v1.
-SELECT s.subscriber_id, s.account_id, s.plan_id, s.state AS subscriber_state, s.zone, a.state AS account_state, a.currency,
+SELECT s.subscriber_id, s.account_id, s.plan_id, s.app_id, s.a_number, s.state AS subscriber_state, s.zone, a.state AS account_state,
+       a.currency,
        a.balance_micro - a.held_micro + CASE a.funding WHEN 'postpaid' THEN a.credit_limit_micro ELSE 0 END AS available_micro,
        a.call_cap, app.launched OR EXISTS (SELECT 1 FROM rollout_allow r WHERE r.subscriber_id = s.subscriber_id) AS allowed,
        CASE WHEN a.call_cap IS NULL THEN 0
@@ -14,6 +15,34 @@ SELECT s.subscriber_id, s.account_id, s.plan_id, s.state AS subscriber_state, s.
        CASE WHEN a.spend_cap_micro IS NOT NULL THEN spend_left_v1(a.account_id, :at) END AS spend_left_micro
   FROM subscriber s JOIN account a USING (account_id) JOIN app USING (app_id)
  WHERE s.a_number = :a_number AND s.state <> 'closed' AND app.name = :app;
+
+-- name: caller_known^
+-- The same of a subscriber who is known. may_show: :shown is a number of theirs, the one they were registered with or another.
+SELECT s.subscriber_id, s.account_id, s.plan_id, s.app_id, s.a_number, s.state AS subscriber_state, s.zone, a.state AS account_state,
+       a.currency,
+       a.balance_micro - a.held_micro + CASE a.funding WHEN 'postpaid' THEN a.credit_limit_micro ELSE 0 END AS available_micro,
+       a.call_cap, app.launched OR EXISTS (SELECT 1 FROM rollout_allow r WHERE r.subscriber_id = s.subscriber_id) AS allowed,
+       CASE WHEN a.call_cap IS NULL THEN 0
+            ELSE (SELECT count(*) FROM lease l WHERE l.account_id = a.account_id AND l.expires_at > now()) END AS live,
+       EXISTS (SELECT 1 FROM subscriber o WHERE o.a_number = :b_number AND o.app_id = s.app_id AND o.state = 'active') AS on_net,
+       CASE WHEN a.bundled THEN allowances_v1(a.account_id, s.zone, :at) END AS allowances,
+       CASE WHEN a.spend_cap_micro IS NOT NULL THEN spend_left_v1(a.account_id, :at) END AS spend_left_micro,
+       :shown::text IS NULL OR s.a_number = :shown::text
+       OR EXISTS (SELECT 1 FROM number n WHERE n.e164 = :shown::text AND n.subscriber_id = s.subscriber_id) AS may_show
+  FROM subscriber s JOIN account a USING (account_id) JOIN app USING (app_id)
+ WHERE s.subscriber_id = :subscriber_id AND s.state <> 'closed';
+
+-- name: callee^
+-- Whom a number belongs to within an app, be it their own or one that was given to them, and whether they may use the app yet.
+SELECT o.subscriber_id, app.launched OR EXISTS (SELECT 1 FROM rollout_allow r WHERE r.subscriber_id = o.subscriber_id) AS allowed
+  FROM subscriber o JOIN account a USING (account_id) JOIN app USING (app_id)
+ WHERE o.subscriber_id = coalesce((SELECT s.subscriber_id FROM subscriber s
+                                    WHERE s.a_number = :b_number AND s.app_id = :app_id AND s.state <> 'closed'),
+                                  (SELECT n.subscriber_id FROM number n WHERE n.e164 = :b_number))
+   AND o.app_id = :app_id AND o.state = 'active' AND a.state <> 'closed';
+
+-- name: reached$
+SELECT subscriber_reached_v1(:subscriber_id);
 
 -- name: apps_of
 -- The apps in which a number has a subscriber.
@@ -26,22 +55,32 @@ SELECT t.trunk_id, (SELECT count(*) FROM lease l WHERE l.trunk_id = t.trunk_id A
   FROM trunk t WHERE t.capacity IS NOT NULL;
 
 -- name: admit^
-SELECT * FROM call_admit_v2(
+SELECT * FROM call_admit_v3(
     :switch_id, :uniqueid, :sip_call_id, :channel, :subscriber_id, :account_id, :a_number, :dialled, :b_number,
-    :sell, :routes, :trunk_id, :trunk_cap, :hold_micro, :currency, :limit_ms, :lease_s, :allowance_ids, :units, :pers, :at);
+    :sell, :routes, :trunk_id, :trunk_cap, :hold_micro, :currency, :limit_ms, :lease_s, :allowance_ids, :units, :pers, :at,
+    NULL, 'out', NULL, NULL, :leg_class, :anonymous, :after_call_id);
 
 -- name: admit_paced^
 -- The same over a trunk with a limit of calls a second.
-SELECT * FROM call_admit_paced_v1(
+SELECT * FROM call_admit_paced_v2(
     :switch_id, :uniqueid, :sip_call_id, :channel, :subscriber_id, :account_id, :a_number, :dialled, :b_number,
-    :sell, :routes, :trunk_id, :trunk_cap, :hold_micro, :currency, :limit_ms, :lease_s, :allowance_ids, :units, :pers, :at, :trunk_cps);
+    :sell, :routes, :trunk_id, :trunk_cap, :hold_micro, :currency, :limit_ms, :lease_s, :allowance_ids, :units, :pers, :at,
+    NULL, 'out', NULL, NULL, :leg_class, :anonymous, :after_call_id, :trunk_cps);
+
+-- name: ring^
+-- Admit a call that rings a subscriber's phones: see call_ring_v1.
+SELECT * FROM call_ring_v1(
+    :switch_id, :uniqueid, :sip_call_id, :channel, :subscriber_id, :account_id, :a_number, :dialled, :b_number,
+    :sell, :routes, :currency, :limit_ms, :lease_s, :at,
+    :direction, :callee_id, :trunk_in_id, :leg_class, :anonymous, :activate, :wake_s);
 
 -- name: refuse!
 -- A refusal is a call, too: it has its row, so that "every attempt to call ends in one record" can be proved.
 INSERT INTO call (switch_id, uniqueid, sip_call_id, subscriber_id, account_id, a_number, dialled, b_number, state, refuse_reason,
-                  ended_at, q850_cause, release_party, partner_id)
+                  ended_at, q850_cause, release_party, partner_id, direction, callee_id, trunk_in_id, leg_class, anonymous, after_call_id)
 VALUES (:switch_id, :uniqueid, :sip_call_id, :subscriber_id, :account_id, :a_number, :dialled, :b_number, 'refused', :reason,
-        clock_timestamp(), :q850_cause, 'bridge', (SELECT a.partner_id FROM account a WHERE a.account_id = :account_id));
+        clock_timestamp(), :q850_cause, 'bridge', (SELECT a.partner_id FROM account a WHERE a.account_id = :account_id),
+        :direction, :callee_id, :trunk_in_id, :leg_class, :anonymous, :after_call_id);
 
 -- name: live_now$
 -- Calls of the switch that may still be running.
@@ -63,7 +102,8 @@ ON CONFLICT DO NOTHING;
 
 -- name: frozen
 -- What the calls were admitted on: the rates and routes they are priced and retried by.
-SELECT c.call_id, c.sell, c.routes, c.a_number, c.b_number, c.sip_call_id, c.state, c.admitted_at, c.bundled
+SELECT c.call_id, c.sell, c.routes, c.a_number, c.b_number, c.sip_call_id, c.state, c.admitted_at, c.bundled, c.direction,
+       c.subscriber_id, c.callee_id, c.trunk_in_id, c.leg_class, c.anonymous, c.after_call_id
   FROM call c WHERE c.call_id = ANY (:call_ids::uuid[]);
 
 -- name: attempt_ended$
@@ -188,7 +228,7 @@ SELECT c.call_id, c.state, c.ended_at, l.answered_at FROM call c LEFT JOIN lease
 -- name: live
 -- Calls in progress, the oldest first.
 SELECT c.call_id, c.a_number, c.b_number, t.name AS trunk, l.channel, c.admitted_at, l.answered_at, l.limit_ms, h.held_micro, h.currency
-  FROM lease l JOIN call c USING (call_id) JOIN trunk t USING (trunk_id) JOIN hold h USING (call_id) ORDER BY c.call_id;
+  FROM lease l JOIN call c USING (call_id) LEFT JOIN trunk t USING (trunk_id) JOIN hold h USING (call_id) ORDER BY c.call_id;
 
 -- name: live_channel$
 SELECT channel FROM lease WHERE call_id = :call_id;

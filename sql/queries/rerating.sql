@@ -20,7 +20,7 @@ SELECT count(*) FROM charge
 
 -- name: still_live
 -- Calls that would be selected, too, and have not ended.
-SELECT c.call_id FROM lease JOIN call c USING (call_id) JOIN trunk t USING (trunk_id)
+SELECT c.call_id FROM lease JOIN call c USING (call_id) LEFT JOIN trunk t USING (trunk_id)
  WHERE c.state = 'live'
    AND c.call_id >= coalesce(uuid_floor_v1(:since::timestamptz), '00000000-0000-0000-0000-000000000000')
    AND c.call_id < coalesce(uuid_floor_v1(:until::timestamptz), 'ffffffff-ffff-ffff-ffff-ffffffffffff')

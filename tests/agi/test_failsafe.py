@@ -145,6 +145,7 @@ def test_a_subscriber_who_is_billed_afterwards_is_let_through(failsafe: Failsafe
         "cause": "34",
         "call": str(token),
         "cli": CALLER,
+        "privacy": "",
     }
     assert said.note == f"admitted: {token.call_id}.1 on carrier_a\n"
 
@@ -220,7 +221,7 @@ def test_without_a_good_snapshot_nobody_calls(
 
 
 def test_without_its_arguments_it_says_so() -> None:
-    assert answer("", [], 0.0)[0] == "stop||0|0.000|34||"
+    assert answer("", [], 0.0)[0] == "stop||0|0.000|34|||"
     assert "FAILSAFE" in answer("", [], 0.0)[1]
 
 

@@ -34,6 +34,7 @@ T = TypeVar("T")
 APP_HOST: Final = "127.0.0.2"
 GATEWAY_HOST: Final = "127.0.0.3"
 STRANGER_HOST: Final = "127.0.0.4"
+PHONES_HOST: Final = "127.0.0.5"  # the gateway of an app whose users have phones, too
 BALANCE_MICRO: Final = 5_000_000
 PRICE_MICRO: Final = 90_000  # the first minute of any call
 ENDED_S: Final = 10.0
@@ -46,13 +47,15 @@ HAMBURG: Final = "+494066969000"  # hasty, which lets it ring two seconds, then 
 ALPHA_MICRO_PER_S: Final = 200
 BETA_MICRO_PER_6_S: Final = 1_800
 
-RULES: Final = {"slice_s": 4, "slice_lead_s": 2.0, "witness_s": 1.0}
+RULES: Final = {"slice_s": 4, "slice_lead_s": 2.0, "witness_s": 1.0, "wake_s": 3, "app_ring_s": 5}
+
+MESSAGE_S_MAX: Final = 8
 
 _serial = count(1)
 
 
 class World:
-    """What is seeded: two carriers' ports, four trunks on them, two apps and two plans."""
+    """What is seeded: two carriers' ports, four trunks on them, three apps and three plans."""
 
     def __init__(self, *, call_ended: str = "journal") -> None:
         self.call_ended = call_ended
@@ -76,15 +79,23 @@ class World:
             "by the second": await seed_plan(
                 conn, "by the second", [SeedRate("49", "Germany", 60_000, 1, 1)]
             ),
+            "fallback": await seed_plan(conn, "fallback", [SeedRate("49", "Germany", PRICE_MICRO)]),
         }
+        await conn.execute("UPDATE plan SET on_net_fallback = true WHERE name = 'fallback'")
         self.apps = {
             "messenger": await seed_app(conn, "messenger", APP_HOST, None),
             "gateway": await seed_app(conn, "gateway", self.gateway, None),
+            "phones": await seed_app(conn, "phones", PHONES_HOST, None),
         }
+        await conn.execute("UPDATE app SET phones = true WHERE name = 'phones'")
 
     @property
     def overrides(self) -> dict[str, dict[str, Any]]:
-        return {"calls": dict(RULES), "switch": {"emergency_trunk": "alpha", "call_ended": self.call_ended}}
+        return {
+            "calls": dict(RULES),
+            "messages": {"message_s_max": MESSAGE_S_MAX},
+            "switch": {"emergency_trunk": "alpha", "call_ended": self.call_ended},
+        }
 
 
 class Scene:

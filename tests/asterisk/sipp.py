@@ -87,18 +87,20 @@ class Caller:
 
     dialled   the user part of the request's URI, as it goes on the wire
     from_     the From header without its tag; by default the A-number in a bare SIP URI
+    more      further headers, each with its line feed
     """
 
     a_number: str
     dialled: str
     from_: str = ""
+    more: str = ""
 
     def _request(self, method: str, cseq: int, body: str = _EMPTY, branch: str = _INVITES_BRANCH) -> str:
         caller = self.from_ or f"<sip:{self.a_number}@app.invalid>"
         head = _CALLERS_HEAD.format(
             method=method, service=self.dialled, caller=caller, cseq=cseq, branch=branch
         )
-        return _send(head + body)
+        return _send(head + self.more + body)
 
     def _invite(self) -> str:
         return self._request("INVITE", 1, _SDP) + _recv(100, optional=True)
@@ -124,6 +126,21 @@ class Caller:
         return _scenario(
             self._invite(), f"{early}</action></recv>", _recv(200), self._request("ACK", 1, branch="[branch]"),
             _pause(talk_s), self._hangs_up(), variables="sdp",
+        )  # fmt: skip
+
+    def says(self, sound: Path, talk_s: float = 0) -> str:
+        """Is answered and says what is in a file of A-law; hangs up after talk_s, or (0) waits to be hung up on."""
+        spoken = f'<nop><action><exec rtp_stream="{sound},1,8,PCMA/8000"/></action></nop>'
+        ringing = _recv(180, optional=True) + _recv(183, optional=True)
+        invite = self._request("INVITE", 1, _SDP.replace("[media_port]", "[rtpstream_audio_port]"))
+        end = (
+            _pause(talk_s) + self._hangs_up()
+            if talk_s
+            else '<recv request="BYE"/>' + _answer("200 OK", tag="")
+        )
+        return _scenario(
+            invite, _recv(100, optional=True), ringing, _recv(200), self._request("ACK", 1, branch="[branch]"),
+            spoken, end,
         )  # fmt: skip
 
     def hears(self, status: int) -> str:

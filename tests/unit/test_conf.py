@@ -59,13 +59,14 @@ def test_only_what_changed_is_written_and_by_rename(tmp_path):
 def test_check_says_what_is_missing(tmp_path):
     settings = config.Settings.model_validate({"switch": {"record_dir": str(tmp_path / "none")}})
     said = " ".join(problem.what for problem in conf.check(settings, tmp_path))
-    for word in ("emergency", "pjsip.conf", "globals.conf", "record_dir"):
+    for word in ("emergency", "pjsip.conf", "globals.conf", "record_dir", "messages.folder"):
         assert word in said
 
 
 def test_check_is_content_with_what_we_install(tmp_path):
     settings = config.Settings.model_validate(
         {"ami": {"secret": "s" * 32}, "switch": {"emergency_trunk": "alpha", "record_dir": str(tmp_path)}}
+        | {"messages": {"folder": str(tmp_path)}}
     )
     conf.install(tmp_path)
     conf.write(tmp_path, conf.render(settings, [TRUNK], [APP]))

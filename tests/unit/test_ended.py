@@ -1,5 +1,6 @@
 """From what the switch recorded to what is booked."""
 
+from dataclasses import replace
 from uuid import UUID
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from bridge.calls.ended import EndRecord, Ledgers, instant, price, talk_ms
 from bridge.calls.frozen import Frozen, thaw
 from bridge.calls.store import compact
+from bridge.calls.way import Way
 from bridge.rating.deck import Deck
 from bridge.rating.rate import Rate
 from bridge.rating.tariff import Tariff
@@ -72,7 +74,11 @@ def test_instants_are_exact():
 
 
 def test_frozen_and_thawed_is_the_same():
-    assert thaw(ID, compact(SELL.to_json()), compact(PLAN.to_json()), FROZEN.b_number) == FROZEN
+    row = {"call_id": ID, "sell": compact(SELL.to_json()), "routes": compact(PLAN.to_json())}
+    row |= {"b_number": FROZEN.b_number, "a_number": "", "sip_call_id": "", "bundled": False}
+    assert thaw(row | {"subscriber_id": None} | FROZEN.way.columns()) == FROZEN
+    way = Way("on_net", callee_id=ID, anonymous=True, after_call_id=ID)
+    assert thaw(row | {"subscriber_id": ID} | way.columns()) == replace(FROZEN, subscriber_id=ID, way=way)
 
 
 def test_the_row_has_the_columns_of_the_sql_type():

@@ -165,6 +165,7 @@ async def load_plans(conn: Connection, decks: Mapping[str, Deck]) -> dict[str, P
             roaming_deck=decks[str(row["roaming_deck_id"])] if row["roaming_deck_id"] else None,
             zero_rated=tuple(row["zero_rated"]),
             on_net_free=row["on_net_free"],
+            on_net_fallback=row["on_net_fallback"],
         )
         for row in await queries.book.plans.all(conn)
     }

@@ -15,13 +15,17 @@ from bridge.telephony.writing import AS_IS, Writing
 
 @dataclass(frozen=True, slots=True)
 class TrunkPeer:
-    """A trunk with what only the dial string and the ledger need of it."""
+    """A trunk with what only the dial string and the ledger need of it, and calls that come in over it.
+
+    origin   where its carrier is: domestic or foreign
+    """
 
     trunk: Trunk
     carrier_account_id: str
     host: str
     port: int
     writing: Writing = AS_IS
+    origin: str = "domestic"
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +86,7 @@ async def load_trunks(conn: Connection, decks: Mapping[str, Deck]) -> tuple[Trun
             row["host"],
             row["port"],
             Writing(row["b_format"], row["a_format"], row["tech_prefix"]),
+            row["origin"],
         )
         for row in await queries.book.trunks.all(conn)
     )
