@@ -15,12 +15,15 @@ ALONE := tests/chaos
 SIDE_BY_SIDE := $(filter-out $(ALONE) tests/unit tests/property tests/fixtures tests/__pycache__,$(patsubst %/,%,$(wildcard tests/*/)))
 PYTEST := $(BIN)/pytest --doctest-modules
 
+# The browser phone, built from npm's packages. `make setup PHONE=` goes without where npm reaches none.
+PHONE := bridge/web/static/phone.js
+
 help: ## this list
 	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/  make \1	\2/p' $(MAKEFILE_LIST) | expand -t 18
 
-setup: .venv/.dev ## .venv with everything, from the hash-checked lock
+setup: .venv/.dev $(PHONE) ## .venv and the browser phone, from hash-checked locks
 
-demo: .venv/.run ## a bridge, a switch and simulated carriers on this machine, and calls through them
+demo: .venv/.run $(PHONE) ## a bridge, a switch and simulated carriers on this machine, and calls through them
 	@$(BIN)/callbridge demo
 
 check: still ## format, lint, types, imports, SQL, dialplan, unit and property tests: under a minute
@@ -30,7 +33,7 @@ test: still ## the same, and everything on real Postgres and real Asterisk: unde
 	$(PYTEST) -n 2 --dist loadfile $(QUICK) $(SIDE_BY_SIDE)
 	$(PYTEST) $(ALONE)
 
-still: .venv/.dev
+still: .venv/.dev $(PHONE)
 	$(BIN)/ruff format --check --output-format concise . || { echo "make format puts that right"; exit 1; }
 	$(BIN)/ruff check --quiet .
 	$(BIN)/mypy --no-error-summary
@@ -61,7 +64,7 @@ lock: ## pin what pyproject.toml asks for; UPGRADE=1 takes the newest
 	$(LOCK) --constraint .ci/requirements-dev.txt --output-file .ci/requirements.txt
 
 clean: ## remove all that was made, .venv included
-	rm -rf .venv build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf .venv build dist bridge/web/static .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .venv/.run: .ci/requirements.txt pyproject.toml .ci/bootstrap.py $(if $(wildcard $(BIN)/python),,GONE)
@@ -71,5 +74,8 @@ clean: ## remove all that was made, .venv included
 .venv/.dev: .ci/requirements-dev.txt .venv/.run
 	@$(BOOTSTRAP) dev
 	@touch $@
+
+bridge/web/static/phone.js: $(wildcard bridge/web/phone/*) .ci/phone.py .venv/.run
+	@$(BIN)/python .ci/phone.py
 
 .PHONY: help setup demo check test still openapi fuzz bench format lock clean GONE

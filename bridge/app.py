@@ -39,6 +39,7 @@ from bridge.events.deliver import Deliverer
 from bridge.events.send import Sender
 from bridge.events.wake import Hub
 from bridge.migrate import ensure_current
+from bridge.web import page
 
 DRAIN_S = 5.0
 EVENTS_POOL = 2  # connections of its own, so that no caller waits for a webhook
@@ -112,6 +113,7 @@ class Worker:
                     overload.figures,
                 )
             )
+            page.install(web, settings)
             await agi.start(settings.agi.host, settings.agi.port)
             stack.push_async_callback(agi.stop, DRAIN_S)
             server = _ApiServer.of(web)

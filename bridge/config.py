@@ -111,9 +111,12 @@ class Users(Section):
 class Web(Section):
     """The browser phone."""
 
-    sip_url: str = Field(
-        "", max_length=200
-    )  # where phones find the switch, e.g. wss://phone.example.com/ws; empty: users.ws_*
+    # Where the page is, e.g. https://phone.example.com/phone; empty: http, api.host and api.port
+    page_url: str = Field(
+        "", max_length=200, pattern=r"^(https?://[A-Za-z0-9.:\[\]-]+(/[A-Za-z0-9/._~-]*)?)?$"
+    )
+    # Where phones find the switch, e.g. wss://phone.example.com/ws; empty: users.ws_*
+    sip_url: str = Field("", max_length=200, pattern=r"^(wss?://[A-Za-z0-9.:\[\]-]+(/[A-Za-z0-9/._~-]*)?)?$")
     sign_in_s: int = Field(600, ge=30, le=86_400)  # so long a sign-in link is good, once
     session_s: int = Field(12 * 3600, ge=300, le=30 * 86_400)
 
@@ -174,6 +177,11 @@ class Settings(Section):
     failsafe: Failsafe = Failsafe()
     events: Events = Events()
     log: Log = Log()
+
+    @property
+    def phones_url(self) -> str:
+        """The WebSocket at which app users' phones register."""
+        return self.web.sip_url or f"ws://{self.users.ws_host}:{self.users.ws_port}/ws"
 
 
 def load(path: Path | None = None, environ: Mapping[str, str] | None = None) -> Settings:

@@ -28,6 +28,7 @@ from bridge.api import (
     oauth,
     originations,
     partners,
+    phone,
     plans,
     problems,
     quotes,
@@ -36,6 +37,7 @@ from bridge.api import (
     rollout_waves,
     rollout_windows,
     rollouts,
+    sign_in,
     subscribers,
     tmf,
     trunks,
@@ -58,6 +60,7 @@ RESOURCES: Final = (
     apps,
     subscribers,
     credentials,
+    sign_in,
     numbers,
     accounts,
     calls,
@@ -80,6 +83,7 @@ RESOURCES: Final = (
     tmf,
     reference,
     health,
+    phone,
 )
 _ABOUT: Final = """Calls between messenger apps and the phone network, for carrier partners.
 

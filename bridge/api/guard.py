@@ -6,6 +6,7 @@ import asyncio
 import re
 import time
 import uuid
+from collections.abc import Iterable
 from typing import Any, Final
 
 from fastapi import FastAPI, Request
@@ -73,7 +74,7 @@ class Guard:
             nonlocal begun, status
             if message["type"] == "http.response.start":
                 begun, status = True, message["status"]
-                message["headers"] = [*message.get("headers", []), *self._headers(scope)]
+                message["headers"] = self._with_ours(scope, message.get("headers", []))
             await send(message)
             if message["type"] == "http.response.body" and not message.get("more_body"):
                 self._count(scope, status, time.perf_counter() - came_s)
@@ -114,6 +115,11 @@ class Guard:
     async def _refuse(self, request: Request, problem: Problem, receive: Receive, send: Send) -> None:
         response = self._api.state.render(request, problem)
         await response(request.scope, receive, send)
+
+    def _with_ours(self, scope: Scope, said: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+        """What a page says for itself, of its policy and its caching, stands."""
+        given = dict(said)
+        return [*said, *(one for one in self._headers(scope) if one[0] not in given)]
 
     def _headers(self, scope: Scope) -> list[tuple[bytes, bytes]]:
         told: dict[str, Any] = {**SECURE, "x-correlator": scope["correlator"]}

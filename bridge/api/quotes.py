@@ -32,6 +32,7 @@ from bridge.api.fields import (
 )
 from bridge.api.problems import responses
 from bridge.api.route import routes
+from bridge.api.services import Services
 from bridge.calls.book import Book, load_book_for
 from bridge.calls.quote import anybody, caller_by_id, quote_on
 from bridge.calls.route_check import Tried, check_named, live_calls, trunks_of, try_routes
@@ -239,7 +240,7 @@ async def _asked(desk: Desk, body: RouteQuestion) -> AsyncIterator[_Asked]:
             e164 = b_number.e164 if b_number else None
             who, a_number = await caller_by_id(conn, body.subscriber_id, e164, at)
         plan_id = str(body.plan_id) if body.plan_id else who.plan_id if who else ""
-        book = await _book(desk, conn, b_number, at, now, plan_id)
+        book = await book_for(desk.services, conn, b_number, at, now, plan_id)
         plan = book.plans.get(plan_id)
         if plan is None:
             raise NotFound("There is no such plan.")
@@ -248,12 +249,12 @@ async def _asked(desk: Desk, body: RouteQuestion) -> AsyncIterator[_Asked]:
         yield _Asked(conn, book, payer, number, tuple(origins), at)
 
 
-async def _book(
-    desk: Desk, conn: Connection, number: Number | None, at: datetime, now: datetime, plan_id: str
+async def book_for(
+    services: Services, conn: Connection, number: Number | None, at: datetime, now: datetime, plan_id: str
 ) -> Book:
     """The worker's own, by which calls are made now, if it holds at that instant; else what this call needs of one."""
     with suppress(StoreUnavailable):
-        book = desk.services.books.current()
+        book = services.books.current()
         if at >= now and plan_id in book.plans and (book.changes_at is None or at < book.changes_at):
             return book
     return await load_book_for(conn, at, number)

@@ -16,6 +16,8 @@ from bridge.events.address import Names, Resolve
 from bridge.events.wake import Hub
 from bridge.observe.requests import Requests
 
+PHONE_QUOTA = 300  # requests of one subscriber's browsers in a minute; a running call makes thirty
+
 
 @dataclass(frozen=True, slots=True)
 class Services:
@@ -39,6 +41,7 @@ class Services:
     overload: Callable[[], Mapping[str, float]] = dict
     names: Resolve = field(default_factory=Names)
     strangers: Limiter = field(init=False)  # by address: requests without a valid key
+    phones: Limiter = field(default_factory=lambda: Limiter(PHONE_QUOTA))  # by subscriber
     requests: Requests = field(default_factory=Requests)  # answered by this worker
     receiving: Slots = field(default_factory=lambda: Slots(6, 2))  # decks that are being uploaded
     staging: Slots = field(default_factory=lambda: Slots(1))

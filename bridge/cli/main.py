@@ -10,7 +10,7 @@ from uuid import UUID
 
 import typer
 
-from bridge.cli import account, bundle, deck, fx, key, partner, period, plan, price, rerate
+from bridge.cli import account, bundle, deck, fx, key, partner, period, phone, plan, price, rerate
 from bridge.cli.base import ConfigFile, Json, settings_of, with_database
 from bridge.errors import BridgeError, ConfigError
 
@@ -19,7 +19,7 @@ app = typer.Typer(
 )
 conf_app = typer.Typer(help="The switch's configuration.", no_args_is_help=True)
 app.add_typer(conf_app, name="conf")
-for topic in (account, bundle, deck, fx, key, partner, period, plan, rerate):
+for topic in (account, bundle, deck, fx, key, partner, period, phone, plan, rerate):
     app.add_typer(topic.app, name=topic.__name__.rpartition(".")[2])
 app.command()(price.explain)
 app.command()(price.quote)
@@ -184,7 +184,9 @@ def demo(
 @app.command()
 def up(
     as_json: Json = False,
-    env: Annotated[bool, typer.Option("--env", help="Print what a shell sets: API, KEY, OPERATOR.")] = False,
+    env: Annotated[
+        bool, typer.Option("--env", help="Print what a shell sets: API, KEY, OPERATOR, PHONE.")
+    ] = False,
 ) -> None:
     """Keep the whole house running on this machine, in the background, until `callbridge down`."""
     from bridge.sandbox import up as sandbox

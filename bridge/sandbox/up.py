@@ -16,21 +16,25 @@ from typing import Any, Final
 
 from bridge import config
 from bridge.api.auth import create_key
+from bridge.api.phone import link_url
 from bridge.database import Connection
 from bridge.errors import BridgeError, ConfigError, SwitchUnavailable
 from bridge.ledger.listing import account_id_of
+from bridge.partners.store.phone import add_link, subscriber_by_number
 from bridge.rating.store.allowances import allowances
+from bridge.sandbox import circle
 from bridge.sandbox.carriers import AppUser, place_call
 from bridge.sandbox.demo import latest, wait_for_end
 from bridge.sandbox.magic import DRAMA_RANGES, MAGIC
 from bridge.sandbox.process import Deadline, tail
 from bridge.sandbox.progress import shown
-from bridge.sandbox.seed import account_of, ensure_partner
+from bridge.sandbox.seed import APP, account_of, ensure_partner
 from bridge.sandbox.stack import ask
-from bridge.sandbox.world import CALLED, PARTNER, World, world
+from bridge.sandbox.world import CALLED, CALLER, PARTNER, World, world
 
 START_S: Final = 300.0  # the first start downloads
 STOP_S: Final = 30.0
+LINK_S: Final = 86_400
 
 
 def state_dir() -> Path:
@@ -120,6 +124,9 @@ def tell(facts: dict[str, Any]) -> str:
   keys         {facts["partner_key"]}    of the partner {facts["partner"]}
                {facts["operator_key"]}    of an operator
   SIP          {facts["sip"]}, app user {facts["a_number"]}
+  phone        {facts["phone"]}
+               signs a browser in as {facts["a_number"]}, once; another: callbridge phone link {facts["a_number"]}
+               of an app in a rollout: {circle.ENABLED} may call and invite, {circle.WAITING} waits for that
   bundles      {bundles}
   database     {facts["dsn"]}
   files, logs  {facts["root"]}
@@ -139,7 +146,8 @@ Numbers that do something, in {", ".join(DRAMA_RANGES)}:
 
 def exports(facts: dict[str, Any]) -> str:
     """For `eval "$(callbridge up --env)"`."""
-    return f"export API={facts['api']} KEY={facts['partner_key']} OPERATOR={facts['operator_key']}"
+    told = {"API": "api", "KEY": "partner_key", "OPERATOR": "operator_key", "PHONE": "phone"}
+    return "export " + " ".join(f"{name}={facts[key]}" for name, key in told.items())
 
 
 def _follow(root: Path, log: Path, process: subprocess.Popen[bytes]) -> None:
@@ -168,6 +176,7 @@ def _facts(root: Path, parts: World) -> dict[str, Any]:
         "partner": PARTNER.name,
         "partner_key": stack.database_call(_partner_key),
         "sip": stack.sip_address,
+        "phone": stack.database_call(partial(_phone, settings=stack.settings)),
         "a_number": parts.user.number,
         "account": account_of(parts.user.number),
         "bundles": stack.database_call(partial(_bundles, account=account_of(parts.user.number))),
@@ -184,6 +193,13 @@ async def _operator_key(conn: Connection) -> str:
 async def _partner_key(conn: Connection) -> str:
     partner_id = await ensure_partner(conn, PARTNER)
     return await create_key(conn, "sandbox", partner_id=partner_id)
+
+
+async def _phone(conn: Connection, settings: config.Settings) -> str:
+    """Good for a day: nobody but whoever started the sandbox reads it."""
+    subscriber_id = await subscriber_by_number(conn, CALLER, APP)
+    async with conn.transaction():
+        return link_url(settings, (await add_link(conn, subscriber_id, LINK_S)).token)
 
 
 async def _bundles(conn: Connection, account: str) -> list[dict[str, Any]]:

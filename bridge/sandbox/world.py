@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from bridge.database import Connection
+from bridge.rating.store.plans import plan_id_of
 from bridge.sandbox.carriers import AppUser, Carrier, Carriers
+from bridge.sandbox.circle import ensure_circle
 from bridge.sandbox.fetch import default_cache, find_asterisk
 from bridge.sandbox.ports import free_ports
 from bridge.sandbox.postgres import EmbeddedPostgres
@@ -89,6 +91,7 @@ def world(root: Path, progress: Progress) -> Iterator[World]:
             if not stack.prepare(seed):  # a database of an earlier version lacks what came later
                 stack.database_call(partial(ensure_plans, plans=plans.values()))
             stack.database_call(partial(ensure_partner, partner=PARTNER))
+            stack.database_call(_circle)
             progress("starting the switch and the bridge", 0, 0)
             stack.start()
             progress("starting the carriers", 0, 0)
@@ -101,6 +104,10 @@ def world(root: Path, progress: Progress) -> Iterator[World]:
                 app_port=app_port,
             ) as simulated:
                 yield World(stack, simulated, user)
+
+
+async def _circle(conn: Connection) -> None:
+    await ensure_circle(conn, str(await plan_id_of(conn, PLAN)))
 
 
 def _cast(path: Path) -> dict[str, Any]:

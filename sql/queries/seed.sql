@@ -18,6 +18,12 @@ INSERT INTO plan (name, deck_id, margin_floor_micro) VALUES (:name, :deck_id, :m
 -- name: add_app$
 INSERT INTO app (name, sip_host, sip_secret) VALUES (:name, :sip_host, :sip_secret) RETURNING app_id;
 
+-- name: have_phones!
+UPDATE app SET phones = true WHERE name = :name;
+
+-- name: subscriber_of$
+SELECT subscriber_id FROM subscriber WHERE a_number = :a_number AND state <> 'closed';
+
 -- name: add_subscriber$
 INSERT INTO subscriber (app_id, a_number, account_id, plan_id) VALUES (:app_id, :a_number, :account_id, :plan_id)
 RETURNING subscriber_id;

@@ -1,6 +1,6 @@
 """Partners in the database. Each function sees what the role of its connection may see.
 
-Deals and numbers: see `deal` and `number`.
+Deals, numbers and browser phones: see `deal`, `number` and `phone`.
 """
 
 from __future__ import annotations
