@@ -30,6 +30,7 @@ check: still ## format, lint, types, imports, SQL, dialplan, unit and property t
 	$(PYTEST) -n 2 --dist loadfile $(QUICK)
 
 test: still ## the same, and everything on real Postgres and real Asterisk: under ten minutes
+	@$(BIN)/python -m bridge.sandbox.chromium
 	$(PYTEST) -n 2 --dist loadfile $(QUICK) $(SIDE_BY_SIDE)
 	$(PYTEST) $(ALONE)
 

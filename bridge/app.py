@@ -82,23 +82,9 @@ class Worker:
             store = CallStore(pool, switch_id)
             await store.ensure_partitions()
             endings = Endings(store)
-            overload, reach = await self._overload(stack, store), Reach(store)
-            routes = AgiRoutes(
-                Admissions(store, settings.calls),
-                endings,
-                store,
-                settings.calls,
-                books.current,
-                overload=overload,
-                reach=reach,
-                messages=settings.messages,
-            )
-            agi = AgiServer(
-                routes.handlers(),
-                waits=routes.waits(),
-                deadline_s=settings.agi.deadline_s,
-                sessions_max=settings.agi.sessions_max,
-            )
+            reach = Reach(store, settings.agi.sessions_max // 2)
+            overload = await self._overload(stack, store)
+            agi = self._agi(store, endings, books, overload, reach)
             keeper = Keeper(settings, pool, dsn, store, endings, books.current, self._make_ami)
             hub, deliverer = await self._telling(stack, dsn)
             web = create_app(
@@ -138,6 +124,28 @@ class Worker:
             stopping.cancel()
             for task in done - {stopping}:
                 task.result()  # none of them ends by itself: raise what ended it
+
+    def _agi(
+        self, store: CallStore, endings: Endings, books: BookWatch, overload: Overload, reach: Reach
+    ) -> AgiServer:
+        """What answers the switch."""
+        settings = self.settings
+        routes = AgiRoutes(
+            Admissions(store, settings.calls),
+            endings,
+            store,
+            settings.calls,
+            books.current,
+            overload=overload,
+            reach=reach,
+            messages=settings.messages,
+        )
+        return AgiServer(
+            routes.handlers(),
+            waits=routes.waits(),
+            deadline_s=settings.agi.deadline_s,
+            sessions_max=settings.agi.sessions_max,
+        )
 
     async def _overload(self, stack: AsyncExitStack, store: CallStore) -> Overload:
         """What keeps new calls away when there are too many. The records it still has are written in the end."""

@@ -17,6 +17,11 @@ Port = Annotated[int, Field(ge=1, le=65535)]
 ENV_PREFIX = "CALLBRIDGE__"
 
 
+def _networks(value: object) -> object:
+    """From the environment: with commas between."""
+    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
 class Section(BaseModel):
     """A group of settings that never changes after start."""
 
@@ -106,6 +111,11 @@ class Users(Section):
     contacts_max: int = Field(3, ge=1, le=10)  # phones of one user at the same time
     ban_after: int = Field(20, ge=3)  # failed registrations of one address in a minute
     ban_s: int = Field(300, ge=10)  # so long it is not listened to then
+    # Networks that are never banned, for many come from there: a WebSocket proxy. Users behind are locked out instead.
+    spared: Annotated[tuple[IPv4Network | IPv6Network, ...], BeforeValidator(_networks)] = (
+        IPv4Network("127.0.0.0/8"),
+        IPv6Network("::1/128"),
+    )
 
 
 class Web(Section):
@@ -129,6 +139,25 @@ class Messages(Section):
     keep_days: int = Field(30, ge=1, le=400)
 
 
+class Whatsapp(Section):
+    """WhatsApp Business calls: SIP over TLS with Meta. Needed once there is a trunk of kind whatsapp."""
+
+    domain: str = Field(
+        "", max_length=253, pattern=r"^([A-Za-z0-9-]{1,63}(\.[A-Za-z0-9-]{1,63})*)?$"
+    )  # our SIP server's name as it was told to Meta; the certificate is for it
+    tls_port: Port = 5061
+    cert_file: str = ""  # with the chain; PEM
+    key_file: str = ""
+    ca_file: str = "/etc/ssl/certs/ca-certificates.crt"  # whom Meta's certificate is to be from
+    challenge: bool = True  # Meta must prove itself by the password, too, not only by its address
+
+    @property
+    def missing(self) -> str | None:
+        """The first setting without which there can be no such trunk; None: all are there."""
+        wanted = {"domain": self.domain, "cert_file": self.cert_file, "key_file": self.key_file}
+        return next((f"whatsapp.{key}" for key, text in wanted.items() if not text), None)
+
+
 class Failsafe(Section):
     snapshot: Path = Path("/var/lib/callbridge/failsafe.json")
     key_file: Path = Path("/var/lib/callbridge/failsafe.key")  # signs the snapshot; made when missing
@@ -137,11 +166,6 @@ class Failsafe(Section):
     age_s_max: int = Field(24 * 3600, ge=60)  # an older snapshot is not used
     limit_s: int = Field(600, ge=10)  # hard limit of a call admitted without the bridge
     concurrent_max: int = Field(20, ge=1)  # each costs the switch a fork
-
-
-def _networks(value: object) -> object:
-    """From the environment: with commas between."""
-    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
 
 
 class Events(Section):
@@ -174,6 +198,7 @@ class Settings(Section):
     users: Users = Users()
     web: Web = Web()
     messages: Messages = Messages()
+    whatsapp: Whatsapp = Whatsapp()
     failsafe: Failsafe = Failsafe()
     events: Events = Events()
     log: Log = Log()

@@ -29,6 +29,7 @@ _BY_SQLSTATE: dict[str, type[BridgeError]] = {
     "BR005": NotFound,
     "BR006": InsufficientFunds,
     "BR007": Conflict,  # the books of that period are closed
+    "BR008": InvariantBroken,  # a leg of the phone network would meet one of WhatsApp
     "23505": Conflict,  # a unique key: another writer came first
     "23503": Invalid,  # it names something that does not exist
     "23514": Invalid,  # a check of the table

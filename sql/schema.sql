@@ -387,7 +387,7 @@ CREATE TABLE app (
     name        text NOT NULL UNIQUE CHECK (name ~ '^[a-z][a-z0-9_]{0,30}$'),
     sip_host    text NOT NULL CHECK (sip_host ~ '^[A-Za-z0-9.:-]{1,253}$'),  -- calls are taken from here only
     sip_secret  text CHECK (length(sip_secret) >= 16),                  -- NULL: the address alone is the proof
-    phones      boolean NOT NULL DEFAULT false,                         -- its users' phones register here, and are rung
+    phones      boolean NOT NULL DEFAULT false,                        -- its users' phones register here, and are rung
     launched    boolean NOT NULL DEFAULT false,                        -- everybody may call, whoever is in rollout_allow
     edition     integer NOT NULL DEFAULT 1
 );
@@ -457,11 +457,11 @@ CREATE TABLE trunk (
     policy_class    text NOT NULL DEFAULT 'pstn' CHECK (policy_class IN ('pstn', 'voip_only', 'emergency')),
     partner_id      uuid REFERENCES partner,
     edition         integer NOT NULL DEFAULT 1,
-    transport       text NOT NULL DEFAULT 'udp' CHECK (transport IN ('udp', 'tcp')),
+    transport       text NOT NULL DEFAULT 'udp' CHECK (transport IN ('udp', 'tcp', 'tls')),
     codecs          text[] NOT NULL DEFAULT '{alaw,ulaw}'              -- the first is preferred
-        CHECK (codecs <@ '{alaw,ulaw,g722,gsm}' AND cardinality(codecs) BETWEEN 1 AND 4),
+        CHECK (codecs <@ '{alaw,ulaw,g722,gsm,opus}' AND cardinality(codecs) BETWEEN 1 AND 4),
     auth_username   text CHECK (auth_username ~ '^[A-Za-z0-9][A-Za-z0-9._+-]{0,63}$'),  -- when the carrier asks who we are
-    auth_secret     text CHECK (auth_secret ~ '^[A-Za-z0-9!%*+,.:=?^_~-]{8,128}$'),
+    auth_secret     text CHECK (auth_secret ~ '^[A-Za-z0-9!%*+,./:=?^_~-]{8,128}$'),
     allowed_ips     cidr[] NOT NULL DEFAULT '{}' CHECK (cardinality(allowed_ips) <= 32),  -- where the carrier calls from
     cps             integer CHECK (cps BETWEEN 1 AND 10000),           -- call starts a second; NULL is without limit
     b_format        text NOT NULL DEFAULT 'e164_plus'                  -- how numbers are written for the carrier
@@ -473,6 +473,16 @@ CREATE TABLE trunk (
     state           text NOT NULL DEFAULT 'active' CHECK (state IN ('active', 'draining')),  -- draining: no new calls
     qualify_s       integer CHECK (qualify_s BETWEEN 1 AND 3600),      -- it is asked so often whether it lives; NULL: never
     was_enabled     boolean NOT NULL DEFAULT true,                     -- once at least, so that calls may refer to it
+    kind            text NOT NULL DEFAULT 'carrier' CHECK (kind IN ('carrier', 'whatsapp')),
+    business_number text UNIQUE CHECK (business_number ~ '^[+][1-9][0-9]{6,14}$'),  -- Meta calls one server a number
+    CONSTRAINT trunk_whatsapp_is_voip_only CHECK (kind <> 'whatsapp' OR policy_class = 'voip_only'),
+    CONSTRAINT trunk_kind_is_whole CHECK (
+        CASE kind
+            WHEN 'whatsapp' THEN business_number IS NOT NULL AND auth_secret IS NOT NULL
+                AND auth_username = substr(business_number, 2) AND transport = 'tls' AND codecs = '{opus}'
+                AND b_format = 'e164_plus' AND tech_prefix = '' AND cardinality(allowed_ips) > 0
+            ELSE business_number IS NULL AND transport <> 'tls' AND NOT codecs @> '{opus}'
+        END),
     CONSTRAINT trunk_auth_is_whole CHECK ((auth_username IS NULL) = (auth_secret IS NULL)),
     CONSTRAINT trunk_no_plus_behind_a_prefix CHECK (tech_prefix = '' OR b_format <> 'e164_plus'),
     CONSTRAINT trunk_enabled_is_remembered CHECK (was_enabled OR NOT enabled)
@@ -1575,7 +1585,7 @@ CREATE TRIGGER deck_applied AFTER INSERT ON deck_version FOR EACH ROW EXECUTE FU
 CREATE FUNCTION call_told_v1(c call) RETURNS jsonb LANGUAGE sql STABLE AS $$
     SELECT jsonb_build_object('call_id', told_id_v1('call', c.call_id), 'subscriber_id', told_id_v1('sub', c.subscriber_id),
                               'account_id', told_id_v1('acc', c.account_id), 'a_number', c.a_number, 'b_number', c.b_number,
-                              'dialled', c.dialled, 'admitted_at', told_at_v1(c.admitted_at))
+                              'dialled', c.dialled, 'direction', c.direction, 'admitted_at', told_at_v1(c.admitted_at))
 $$;
 
 -- It rang and was answered, as far as that has not been told.
@@ -2177,6 +2187,15 @@ BEGIN
     status := 'ok';
 END $$;
 
+-- From now on the phones of the users of this subscriber's app are rung. Workers read their books again when that is new.
+CREATE FUNCTION app_has_phones_v1(p_subscriber_id uuid) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    IF EXISTS (SELECT FROM subscriber s JOIN app a USING (app_id) WHERE s.subscriber_id = p_subscriber_id AND NOT a.phones) THEN
+        UPDATE app a SET phones = true FROM subscriber s
+         WHERE s.subscriber_id = p_subscriber_id AND a.app_id = s.app_id AND NOT a.phones;
+    END IF;
+END $$;
+
 -- Whether a phone of this subscriber is registered now.
 CREATE FUNCTION subscriber_reached_v1(p_subscriber_id uuid) RETURNS boolean LANGUAGE plpgsql STABLE AS $$
 BEGIN
@@ -2311,14 +2330,92 @@ BEGIN
 END $$;
 
 -- Whether an app or another trunk calls from one of these networks: who calls must never be told by chance.
--- An app that is known by name, not by address, is passed over.
-CREATE FUNCTION trunk_addresses_taken_v1(p_trunk_id uuid, p_networks cidr[]) RETURNS boolean LANGUAGE sql STABLE AS $$
+-- An app that is known by name, not by address, is passed over; and business numbers are all called from the same addresses.
+CREATE FUNCTION trunk_addresses_taken_v2(p_trunk_id uuid, p_kind text, p_networks cidr[]) RETURNS boolean LANGUAGE sql STABLE AS $$
     SELECT EXISTS (SELECT FROM trunk t CROSS JOIN unnest(t.allowed_ips) AS taken (network)
-                    WHERE t.trunk_id IS DISTINCT FROM p_trunk_id AND taken.network && ANY (p_networks))
+                    WHERE t.trunk_id IS DISTINCT FROM p_trunk_id AND taken.network && ANY (p_networks)
+                      AND NOT (p_kind = 'whatsapp' AND t.kind = 'whatsapp'))
         OR EXISTS (SELECT FROM app a
                     WHERE CASE WHEN a.sip_host ~ '^[0-9]+[.][0-9]+[.][0-9]+[.][0-9]+(:[0-9]+)?$'
                                THEN split_part(a.sip_host, ':', 1)::inet <<= ANY (p_networks) END)
 $$;
+
+-- The wall between the phone network and WhatsApp, whose terms forbid the one on any leg of the other. What the dialplan, the
+-- rules and every later rule may get wrong, the tables refuse: a leg's class and its trunk's class must go together.
+
+-- Whether a leg of this class may be joined to a trunk of that one; NULL: there is no such trunk. What is unknown may nothing.
+CREATE FUNCTION leg_may_v1(p_leg_class text, p_trunk_class text) RETURNS boolean LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT CASE p_leg_class WHEN 'app' THEN true
+                            WHEN 'pstn' THEN coalesce(p_trunk_class IN ('pstn', 'emergency'), false)
+                            WHEN 'voip_only' THEN coalesce(p_trunk_class = 'voip_only', false)
+                            ELSE false END
+$$;
+
+-- Of a lease and an attempt: the call's leg may meet the trunk. It costs one look at a row that was just written, and a second
+-- one only where the leg is not an app's.
+CREATE FUNCTION leg_meets_trunk_v1() RETURNS trigger LANGUAGE plpgsql AS $$
+DECLARE
+    class text;
+BEGIN
+    SELECT c.leg_class INTO class FROM bridge.call c WHERE c.call_id = NEW.call_id;
+    IF class <> 'app' AND NOT bridge.leg_may_v1(class, (SELECT t.policy_class FROM bridge.trunk t WHERE t.trunk_id = NEW.trunk_id)) THEN
+        RAISE EXCEPTION 'a % leg never meets this trunk', class USING ERRCODE = 'BR008';
+    END IF;
+    RETURN NULL;
+END $$;
+CREATE CONSTRAINT TRIGGER lease_leg_meets_trunk AFTER INSERT OR UPDATE OF call_id, trunk_id ON lease
+    FOR EACH ROW WHEN (NEW.trunk_id IS NOT NULL) EXECUTE FUNCTION leg_meets_trunk_v1();
+CREATE CONSTRAINT TRIGGER attempt_leg_meets_trunk AFTER INSERT OR UPDATE OF call_id, trunk_id ON attempt
+    FOR EACH ROW EXECUTE FUNCTION leg_meets_trunk_v1();
+
+-- Of a call that is not simply an app's: its class is its incoming trunk's, it goes on as it began, and no lease or attempt was
+-- there before it.
+CREATE FUNCTION leg_is_told_v1() RETURNS trigger LANGUAGE plpgsql AS $$
+DECLARE
+    came text;
+BEGIN
+    IF NEW.trunk_in_id IS NOT NULL THEN
+        SELECT t.policy_class INTO came FROM bridge.trunk t WHERE t.trunk_id = NEW.trunk_in_id;
+        IF NEW.leg_class IS DISTINCT FROM (CASE came WHEN 'emergency' THEN 'pstn' ELSE came END) THEN
+            RAISE EXCEPTION 'a leg from a % trunk is none of class %', came, NEW.leg_class USING ERRCODE = 'BR008';
+        END IF;
+    END IF;
+    IF NEW.after_call_id IS NOT NULL AND NEW.leg_class IS DISTINCT FROM
+       (SELECT c.leg_class FROM bridge.call c WHERE c.call_id = NEW.after_call_id) THEN
+        RAISE EXCEPTION 'a call goes on with a leg of another class' USING ERRCODE = 'BR008';
+    END IF;
+    IF EXISTS (SELECT FROM bridge.lease l WHERE l.call_id = NEW.call_id AND l.trunk_id IS NOT NULL AND NOT bridge.leg_may_v1(
+                   NEW.leg_class, (SELECT t.policy_class FROM bridge.trunk t WHERE t.trunk_id = l.trunk_id)))
+       OR EXISTS (SELECT FROM bridge.attempt x WHERE x.call_id = NEW.call_id AND NOT bridge.leg_may_v1(
+                   NEW.leg_class, (SELECT t.policy_class FROM bridge.trunk t WHERE t.trunk_id = x.trunk_id))) THEN
+        RAISE EXCEPTION 'a % leg never meets this trunk', NEW.leg_class USING ERRCODE = 'BR008';
+    END IF;
+    RETURN NULL;
+END $$;
+CREATE CONSTRAINT TRIGGER call_leg_is_told AFTER INSERT ON call
+    FOR EACH ROW WHEN (NEW.leg_class <> 'app' OR NEW.trunk_in_id IS NOT NULL OR NEW.after_call_id IS NOT NULL)
+    EXECUTE FUNCTION leg_is_told_v1();
+
+-- What decides this never changes afterwards.
+CREATE FUNCTION leg_stays_v1() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    RAISE EXCEPTION 'what a % is decides what it may meet: it never changes', TG_TABLE_NAME USING ERRCODE = 'BR008';
+END $$;
+CREATE TRIGGER call_leg_stays AFTER UPDATE OF call_id, leg_class, trunk_in_id, after_call_id ON call
+    FOR EACH ROW WHEN ((NEW.call_id, NEW.leg_class, NEW.trunk_in_id, NEW.after_call_id)
+                       IS DISTINCT FROM (OLD.call_id, OLD.leg_class, OLD.trunk_in_id, OLD.after_call_id))
+    EXECUTE FUNCTION leg_stays_v1();
+CREATE TRIGGER trunk_class_stays AFTER UPDATE OF trunk_id, kind, business_number, policy_class ON trunk
+    FOR EACH ROW WHEN ((NEW.trunk_id, NEW.kind, NEW.business_number) IS DISTINCT FROM (OLD.trunk_id, OLD.kind, OLD.business_number)
+                       OR (NEW.policy_class = 'voip_only') <> (OLD.policy_class = 'voip_only'))
+    EXECUTE FUNCTION leg_stays_v1();
+
+-- What Meta says of a call: its id there, and what the link or button that it was begun with carried. Of calls that were admitted.
+CREATE TABLE whatsapp_call (
+    call_id         uuid PRIMARY KEY,
+    wacid           text CHECK (wacid ~ '^[ -~]+$' AND length(wacid) <= 256),
+    cta_payload     text CHECK (length(cta_payload) BETWEEN 1 AND 512)
+);
 
 -- One more call starts on a trunk now. False: this second has its p_cps already.
 CREATE FUNCTION trunk_start_v1(p_trunk_id uuid, p_cps integer) RETURNS boolean LANGUAGE plpgsql AS $$
@@ -3621,11 +3718,11 @@ $$;
 -- One call record as a line of JSON, beginning with its id. Functions like this one are inlined into a query, and a page of a
 -- hundred records is a fraction of the work that rows are.
 -- rating: received (it lasts, or nobody pays for it), rejected (refused), guided (ended without an answer), rated, rerated.
-CREATE FUNCTION cdr_json_v1(
+CREATE FUNCTION cdr_json_v2(
     p_call_id uuid, p_partner_id uuid, p_account_id uuid, p_subscriber_id uuid, p_a_number text, p_b_number text, p_dialled text,
     p_state text, p_refuse_reason text, p_admitted_at timestamptz, p_answered_at timestamptz, p_ended_at timestamptz,
     p_talk_ms bigint, p_q850_cause integer, p_release_party text, p_sell jsonb, p_billed_s integer, p_covered_s integer,
-    p_amount_micro bigint, p_written_off_micro bigint, p_currency text, p_revision integer
+    p_amount_micro bigint, p_written_off_micro bigint, p_currency text, p_revision integer, p_direction text
 ) RETURNS text LANGUAGE sql STABLE PARALLEL SAFE AS $$
     SELECT '{"cdr_id":"cdr_' || encode(uuid_send(p_call_id), 'hex')
         || '","call_id":"call_' || encode(uuid_send(p_call_id), 'hex')
@@ -3636,6 +3733,7 @@ CREATE FUNCTION cdr_json_v1(
         || ',"b_number":' || coalesce(to_json(p_b_number)::text, 'null')
         || ',"dialled":' || to_json(p_dialled)
         || ',"state":"' || p_state
+        || '","direction":"' || p_direction
         || '","refuse_reason":' || coalesce(to_json(p_refuse_reason)::text, 'null')
         || ',"rating_state":"' || CASE WHEN p_revision > 0 THEN 'rerated' WHEN p_billed_s IS NOT NULL THEN 'rated'
                                        WHEN p_state = 'refused' THEN 'rejected'
@@ -3675,14 +3773,15 @@ BEGIN
     IF p_account_id IS NOT NULL AND p_partner_id IS NOT NULL THEN
         SELECT count(*), string_agg(t.line, chr(10) ORDER BY t.call_id DESC NULLS LAST) INTO found, lines FROM (
             SELECT c.call_id,
-                   cdr_json_v1(c.call_id, c.partner_id, c.account_id, c.subscriber_id, c.a_number, c.b_number, c.dialled, c.state,
+                   cdr_json_v2(c.call_id, c.partner_id, c.account_id, c.subscriber_id, c.a_number, c.b_number, c.dialled, c.state,
                                c.refuse_reason, c.admitted_at, c.answered_at, c.ended_at, c.talk_ms, c.q850_cause, c.release_party,
                                coalesce(r.sell, c.sell), coalesce(r.billed_s, h.billed_s), h.covered_s,
                                coalesce(r.amount_micro, h.amount_micro), coalesce(r.written_off_micro, h.written_off_micro), h.currency,
-                               r.revision) AS line
+                               r.revision, c.direction) AS line
               FROM (SELECT * FROM (
                        SELECT x.call_id, x.partner_id, x.account_id, x.subscriber_id, x.a_number, x.b_number, x.dialled, x.state,
-                              x.refuse_reason, x.admitted_at, x.answered_at, x.ended_at, x.talk_ms, x.q850_cause, x.release_party, x.sell
+                              x.refuse_reason, x.admitted_at, x.answered_at, x.ended_at, x.talk_ms, x.q850_cause, x.release_party, x.sell,
+                              x.direction
                          FROM call x
                         WHERE x.account_id = p_account_id AND x.partner_id IS NOT NULL AND x.call_id < p_before AND x.call_id >= p_since
                         ORDER BY x.call_id DESC NULLS LAST LIMIT looks) w
@@ -3703,14 +3802,15 @@ BEGIN
     ELSIF p_partner_id IS NOT NULL THEN
         SELECT count(*), string_agg(t.line, chr(10) ORDER BY t.call_id DESC NULLS LAST) INTO found, lines FROM (
             SELECT c.call_id,
-                   cdr_json_v1(c.call_id, c.partner_id, c.account_id, c.subscriber_id, c.a_number, c.b_number, c.dialled, c.state,
+                   cdr_json_v2(c.call_id, c.partner_id, c.account_id, c.subscriber_id, c.a_number, c.b_number, c.dialled, c.state,
                                c.refuse_reason, c.admitted_at, c.answered_at, c.ended_at, c.talk_ms, c.q850_cause, c.release_party,
                                coalesce(r.sell, c.sell), coalesce(r.billed_s, h.billed_s), h.covered_s,
                                coalesce(r.amount_micro, h.amount_micro), coalesce(r.written_off_micro, h.written_off_micro), h.currency,
-                               r.revision) AS line
+                               r.revision, c.direction) AS line
               FROM (SELECT * FROM (
                        SELECT x.call_id, x.partner_id, x.account_id, x.subscriber_id, x.a_number, x.b_number, x.dialled, x.state,
-                              x.refuse_reason, x.admitted_at, x.answered_at, x.ended_at, x.talk_ms, x.q850_cause, x.release_party, x.sell
+                              x.refuse_reason, x.admitted_at, x.answered_at, x.ended_at, x.talk_ms, x.q850_cause, x.release_party, x.sell,
+                              x.direction
                          FROM call x
                         WHERE x.partner_id = p_partner_id AND x.call_id < p_before AND x.call_id >= p_since
                         ORDER BY x.call_id DESC NULLS LAST LIMIT looks) w
@@ -3731,14 +3831,15 @@ BEGIN
     ELSE
         SELECT count(*), string_agg(t.line, chr(10) ORDER BY t.call_id DESC) INTO found, lines FROM (
             SELECT c.call_id,
-                   cdr_json_v1(c.call_id, c.partner_id, c.account_id, c.subscriber_id, c.a_number, c.b_number, c.dialled, c.state,
+                   cdr_json_v2(c.call_id, c.partner_id, c.account_id, c.subscriber_id, c.a_number, c.b_number, c.dialled, c.state,
                                c.refuse_reason, c.admitted_at, c.answered_at, c.ended_at, c.talk_ms, c.q850_cause, c.release_party,
                                coalesce(r.sell, c.sell), coalesce(r.billed_s, h.billed_s), h.covered_s,
                                coalesce(r.amount_micro, h.amount_micro), coalesce(r.written_off_micro, h.written_off_micro), h.currency,
-                               r.revision) AS line
+                               r.revision, c.direction) AS line
               FROM (SELECT * FROM (
                        SELECT x.call_id, x.partner_id, x.account_id, x.subscriber_id, x.a_number, x.b_number, x.dialled, x.state,
-                              x.refuse_reason, x.admitted_at, x.answered_at, x.ended_at, x.talk_ms, x.q850_cause, x.release_party, x.sell
+                              x.refuse_reason, x.admitted_at, x.answered_at, x.ended_at, x.talk_ms, x.q850_cause, x.release_party, x.sell,
+                              x.direction
                          FROM call x
                         WHERE x.call_id < p_before AND x.call_id >= p_since
                         ORDER BY x.call_id DESC LIMIT looks) w
@@ -4000,9 +4101,14 @@ CREATE POLICY own ON usage_record TO callbridge_partner USING (partner_id = (SEL
 
 -- Not the carrier's account, and never the secret; that there is one, the user name says.
 GRANT SELECT (trunk_id, name, deck_id, host, port, capacity, priority, ring_s, enabled, policy_class, partner_id, edition,
-              transport, codecs, auth_username, allowed_ips, cps, b_format, a_format, tech_prefix, origin, state, qualify_s)
+              transport, codecs, auth_username, allowed_ips, cps, b_format, a_format, tech_prefix, origin, state, qualify_s,
+              kind, business_number)
     ON trunk TO callbridge_partner;
 GRANT SELECT ON trunk_state TO callbridge_partner;
+GRANT SELECT ON whatsapp_call TO callbridge_partner;
+ALTER TABLE whatsapp_call ENABLE ROW LEVEL SECURITY;
+CREATE POLICY own ON whatsapp_call TO callbridge_partner
+    USING (EXISTS (SELECT FROM call c WHERE c.call_id = whatsapp_call.call_id));
 ALTER TABLE trunk ENABLE ROW LEVEL SECURITY;
 ALTER TABLE trunk_state ENABLE ROW LEVEL SECURITY;
 CREATE POLICY own ON trunk TO callbridge_partner USING (partner_id = (SELECT partner_asking_v1()));
@@ -4164,6 +4270,15 @@ BEGIN
     RETURN (SELECT o.message_id FROM voice_message o WHERE o.call_id = p_call_id AND o.deleted_at IS NULL);
 END $$;
 
+-- Over which trunk a call came in from the network: for operators, and for the partner whose trunk it is.
+CREATE FUNCTION call_trunk_in_v1(p_call_id uuid) RETURNS TABLE (trunk_id uuid, trunk text)
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = bridge, pg_temp AS $$
+    SELECT t.trunk_id, t.name
+      FROM call c JOIN trunk t ON t.trunk_id = c.trunk_in_id
+     WHERE c.call_id = p_call_id
+       AND (partner_asking_v1() IS NULL OR (c.partner_id = partner_asking_v1() AND t.partner_id = c.partner_id))
+$$;
+
 GRANT SELECT ON voice_message TO callbridge_partner;
 ALTER TABLE voice_message ENABLE ROW LEVEL SECURITY;
 CREATE POLICY own ON voice_message TO callbridge_partner USING (partner_id = (SELECT partner_asking_v1()));
@@ -4177,10 +4292,11 @@ GRANT EXECUTE ON FUNCTION partner_asking_v1(), api_key_find_v1(text), api_claim_
 GRANT EXECUTE ON FUNCTION api_client_find_v1(uuid) TO callbridge_partner;
 GRANT EXECUTE ON FUNCTION spend_left_v1(uuid, timestamptz) TO callbridge_partner;
 GRANT EXECUTE ON FUNCTION trunk_quality_v1(uuid) TO callbridge_partner;
+GRANT EXECUTE ON FUNCTION call_trunk_in_v1(uuid) TO callbridge_partner;
 GRANT EXECUTE ON FUNCTION click_to_dial_v1(text, text) TO callbridge_partner;
 GRANT EXECUTE ON FUNCTION money_text_v1(bigint), instant_json_v1(timestamptz),
-    cdr_json_v1(uuid, uuid, uuid, uuid, text, text, text, text, text, timestamptz, timestamptz, timestamptz, bigint, integer, text,
-                jsonb, integer, integer, bigint, bigint, text, integer),
+    cdr_json_v2(uuid, uuid, uuid, uuid, text, text, text, text, text, timestamptz, timestamptz, timestamptz, bigint, integer, text,
+                jsonb, integer, integer, bigint, bigint, text, integer, text),
     cdr_page_v1(uuid, uuid, uuid, uuid, integer, text, uuid, text, text, bigint),
     live_page_v1(uuid, uuid, integer), usage_page_v1(uuid, uuid, uuid, integer),
     call_bundles_v1(uuid), call_own_trunks_v1(uuid), call_candidates_v1(uuid), call_revised_v1(uuid) TO callbridge_partner;
@@ -4370,6 +4486,7 @@ BEGIN
 END $$;
 
 GRANT SELECT ON trial, trial_sample TO callbridge_partner;
+GRANT EXECUTE ON FUNCTION trial_measures_v1(uuid) TO callbridge_partner;
 ALTER TABLE trial ENABLE ROW LEVEL SECURITY;
 ALTER TABLE trial_sample ENABLE ROW LEVEL SECURITY;
 CREATE POLICY own ON trial TO callbridge_partner USING (partner_id = (SELECT partner_asking_v1()));

@@ -147,6 +147,11 @@ class Booked(Told):
     currency: CurrencyCode
 
 
+class TrunkIn(Told):
+    trunk_id: TrunkId
+    trunk: str
+
+
 class Call(Told):
     """A call with legs and attempts, and what it holds and costs. `charged` is as booked at its end; see `charge` and
     `revision` for what counts since."""
@@ -185,6 +190,9 @@ class Call(Told):
     bundles: list[BundleUnits]
     hold: CallHold | None
     entries: list[Booked]
+    trunk_in: TrunkIn | None = Field(
+        description="Over which it came in from the network, for whose trunk it is"
+    )
     switch: str | None = Field(None, description="For operators only, as what follows")
     uniqueid: str | None = None
     ended_by: str | None = None
@@ -318,6 +326,10 @@ def _entries(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     ]
 
 
+def _trunk_in(row: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    return None if row is None else {"trunk_id": show_id("trk", row["trunk_id"]), "trunk": row["trunk"]}
+
+
 def show(found: cdrs.Whole) -> dict[str, Any]:
     """A whole call, for whoever it was looked up for."""
     call, ours = found.call, found.ours
@@ -330,6 +342,7 @@ def show(found: cdrs.Whole) -> dict[str, Any]:
         "bundles": [_bundle(row, live=call["ended_at"] is None) for row in found.bundles],
         "hold": _hold(found.hold),
         "entries": _entries(found.entries),
+        "trunk_in": _trunk_in(found.trunk_in),
     }
     if ours is not None:
         plan = json.loads(ours["routes"]) if ours["routes"] else {"routes": [], "left_out": {}}

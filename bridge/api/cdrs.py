@@ -60,6 +60,9 @@ class Cdr(Told):
     b_number: str | None = Field(examples=["+493023125000"])
     dialled: str
     state: State
+    direction: Literal["out", "on_net", "in"] = Field(
+        description="Over a carrier, to another user's phone, or from the network"
+    )
     refuse_reason: str | None = Field(examples=["no_credit"])
     rating_state: RatingState
     admitted_at: datetime

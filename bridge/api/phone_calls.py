@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
 from fastapi import Query, Response
+from fastapi.responses import StreamingResponse
 
-from bridge.api.fields import show_at, show_id, show_money
+from bridge.api.fields import MessageId, show_at, show_id, show_money
 from bridge.api.page import Asked, page
 from bridge.api.phone_desk import Signed, routes, told
+from bridge.calls import messages, wav
 from bridge.calls.of_subscriber import Live, call_of, calls, current
+from bridge.errors import NotFound
 
 router = routes()
 
@@ -53,21 +57,39 @@ async def read_call_of(phone: Signed, sip_call_id: SipCallId) -> Response:
     )
 
 
+@router.get("/messages/{message_id}/audio")
+async def read_message_audio(phone: Signed, message_id: MessageId) -> Response:
+    """What somebody said who was not answered."""
+    row = await messages.message(phone.conn, message_id)
+    if row["subscriber_id"] != phone.subscriber_id:
+        raise NotFound("There is no such message.")
+    folder = phone.services.settings.messages.folder
+    file = await asyncio.to_thread(messages.sound, folder, row["call_id"])
+    if file is None:
+        raise NotFound("The sound of this message is gone.")
+    headers = {"Content-Length": str(wav.length(messages.size(file)))}
+    return StreamingResponse(messages.pieces(file), media_type="audio/wav", headers=headers)
+
+
 def _show(row: Mapping[str, Any]) -> dict[str, Any]:
-    """cost: null where there was nothing to charge. missed: somebody called and was not answered."""
-    answered = row["state"] == "answered"
+    """cost: null where there was nothing to charge. missed: somebody called, and none but the machine answered."""
+    answered, message = row["state"] == "answered", None
+    if row["message_id"] is not None:
+        length_s = -(-row["duration_ms"] // 1000)
+        message = {"message_id": show_id("msg", row["message_id"]), "length_s": length_s}
     return {
         "call_id": show_id("call", row["call_id"]),
         "direction": "incoming" if row["incoming"] else "outgoing",
         "number": row["number"],
         "state": row["state"],
-        "missed": row["incoming"] and row["state"] not in ("answered", "live"),
+        "missed": row["incoming"] and row["state"] != "live" and (message is not None or not answered),
         "reason": row["refuse_reason"],
         "began_at": show_at(row["admitted_at"]),
         "talk_s": -(-row["talk_ms"] // 1000) if answered else 0,
         "cost": show_money(row["cost_micro"]) if answered and not row["incoming"] else None,
         "currency": row["currency"],
         "in_bundle": bool(row["covered_s"]),
+        "message": message,
     }
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final, Literal
 
-from fastapi import Depends, Query, Response
+from fastapi import Depends, Path, Query, Response
 from pydantic import Field
 
 from bridge.api.desk import Desk, Made, Needs
@@ -38,6 +38,7 @@ router = routes("rollouts", "/v1/rollouts/{rollout_id}")
 Reader = Annotated[Desk, Depends(Needs("rollouts:read"))]
 Writer = Annotated[Desk, Depends(Needs("rollouts:write"))]
 
+MemberId = Annotated[SubscriberId, Path(description="The subscriber")]
 State = Literal["waiting", "keyed", "activated", "removed"]
 InviteState = Literal["open", "used", "ended", "expired"]
 WHY: Final = {
@@ -207,27 +208,27 @@ async def create_member(desk: Writer, rollout_id: RolloutId, body: NewMember) ->
     return await desk.create("member.create", body, work)
 
 
-@router.get("/members/{subscriber_id}", response_model=Member, responses=responses(404), summary="One member")
-async def read_member(desk: Reader, rollout_id: RolloutId, subscriber_id: SubscriberId) -> Response:
+@router.get("/members/{member_id}", response_model=Member, responses=responses(404), summary="One member")
+async def read_member(desk: Reader, rollout_id: RolloutId, member_id: MemberId) -> Response:
     async with desk.reading() as conn:
         await store.rollout(conn, rollout_id)
-        row = await store.member(conn, rollout_id, subscriber_id)
+        row = await store.member(conn, rollout_id, member_id)
     return desk.shown(show(row))
 
 
 @router.post(
-    "/members/{subscriber_id}/activate",
+    "/members/{member_id}/activate",
     response_model=Member,
     responses=responses(404, 409),
     summary="Activate by hand, outside of windows and quotas: the first who may call",
 )
-async def activate_member(desk: Writer, rollout_id: RolloutId, subscriber_id: SubscriberId) -> Response:
+async def activate_member(desk: Writer, rollout_id: RolloutId, member_id: MemberId) -> Response:
     async def work(conn: Connection) -> Made:
         await store.rollout(conn, rollout_id)
-        await store.member(conn, rollout_id, subscriber_id)
+        await store.member(conn, rollout_id, member_id)
         await desk.as_ours(conn)
-        done = await store.seed(conn, rollout_id, subscriber_id, desk.principal.actor, datetime.now(UTC))
-        row = await store.member(conn, rollout_id, subscriber_id)
+        done = await store.seed(conn, rollout_id, member_id, desk.principal.actor, datetime.now(UTC))
+        row = await store.member(conn, rollout_id, member_id)
         if not done and row["state"] != "activated":
             raise Problem(409, "The member does not wait, is not active, or the rollout is over.")
         return _made(row)
@@ -236,18 +237,18 @@ async def activate_member(desk: Writer, rollout_id: RolloutId, subscriber_id: Su
 
 
 @router.post(
-    "/members/{subscriber_id}/remove",
+    "/members/{member_id}/remove",
     response_model=Member,
     responses=responses(404),
     summary="Take a member out, who may not call then",
 )
-async def remove_member(desk: Writer, rollout_id: RolloutId, subscriber_id: SubscriberId) -> Response:
+async def remove_member(desk: Writer, rollout_id: RolloutId, member_id: MemberId) -> Response:
     async def work(conn: Connection) -> Made:
         await store.rollout(conn, rollout_id)
-        await store.member(conn, rollout_id, subscriber_id)
+        await store.member(conn, rollout_id, member_id)
         await desk.as_ours(conn)
-        await store.remove(conn, rollout_id, subscriber_id, desk.principal.actor, datetime.now(UTC))
-        return _made(await store.member(conn, rollout_id, subscriber_id))
+        await store.remove(conn, rollout_id, member_id, desk.principal.actor, datetime.now(UTC))
+        return _made(await store.member(conn, rollout_id, member_id))
 
     return await desk.act("member.remove", None, work)
 

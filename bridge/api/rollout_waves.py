@@ -100,7 +100,8 @@ async def list_waves(desk: Reader, rollout_id: RolloutId, paging: Asked) -> Resp
 async def create_wave(desk: Writer, rollout_id: RolloutId, body: NewWave) -> Response:
     async def work(conn: Connection) -> Made:
         found = await store.rollout(conn, rollout_id)
-        settings = body.model_dump() | {"of_partner_id": await _whose(desk, conn, body.of_partner_id)}
+        settings = {name: getattr(body, name) for name in NewWave.model_fields}
+        await _check_whose(desk, conn, body.of_partner_id)
         await desk.as_ours(conn)
         actor = desk.principal.actor
         return _made(await store.add_wave(conn, found, settings, actor, datetime.now(UTC)))
@@ -108,14 +109,13 @@ async def create_wave(desk: Writer, rollout_id: RolloutId, body: NewWave) -> Res
     return await desk.create("wave.create", body, work)
 
 
-async def _whose(desk: Desk, conn: Connection, named: UUID | None) -> UUID | None:
+async def _check_whose(desk: Desk, conn: Connection, named: UUID | None) -> None:
     """raises   Problem 404, NotFound: another partner's name, or nobody's"""
     if named is None:
-        return None
+        return
     if not desk.principal.operator and named != desk.principal.partner_id:
         raise Problem(404, "There is no such partner.")
     await partner(conn, named)
-    return named
 
 
 @router.get("/{wave_id}", response_model=Wave, responses=responses(404), summary="One wave")

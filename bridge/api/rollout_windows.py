@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final, Literal, Self
 
@@ -27,6 +27,7 @@ from bridge.api.problems import Problem, responses
 from bridge.api.route import BY_METHOD, routes
 from bridge.database import Connection
 from bridge.rollout import store
+from bridge.rollout.trial import Thresholds
 
 router = routes("rollouts", "/v1/rollouts/{rollout_id}/windows")
 Reader = Annotated[Desk, Depends(Needs("rollouts:read"))]
@@ -56,7 +57,7 @@ class NewWindow(Times):
     opens_at: Instant | None = Field(None, description="null: by hand")
     closes_at: Instant | None = Field(None, description="null: by hand, by quota or by a trial")
     quota: Quota = None
-    thresholds: dict[str, float] | None = Field(None, description="Of a capacity trial; null: none")
+    thresholds: Thresholds | None = Field(None, description="Of a capacity trial; null: none")
     trial_s: TrialLasts = None
     next_window_id: WindowId | None = Field(None, description="Opened when the trial is passed")
 
@@ -70,7 +71,7 @@ class WindowChange(Times):
     opens_at: Instant | None = None
     closes_at: Instant | None = None
     quota: Quota = None
-    thresholds: dict[str, float] | None = None
+    thresholds: Thresholds | None = None
     trial_s: TrialLasts = None
     next_window_id: WindowId | None = None
 
@@ -112,6 +113,12 @@ def show(row: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def _settings(body: NewWindow | WindowChange, names: Iterable[str]) -> dict[str, Any]:
+    """As the store takes them: keys as they are, thresholds as JSON has them."""
+    given = {name: getattr(body, name) for name in names}
+    return given | {"thresholds": body.thresholds.to_json()} if body.thresholds is not None else given
+
+
 def _made(row: Mapping[str, Any]) -> Made:
     told = show(row)
     path = f"/v1/rollouts/{told['rollout_id']}/windows/{told['window_id']}"
@@ -140,7 +147,8 @@ async def create_window(desk: Writer, rollout_id: RolloutId, body: NewWindow) ->
         found = await store.rollout(conn, rollout_id)
         await desk.as_ours(conn)
         actor = desk.principal.actor
-        return _made(await store.add_window(conn, found, body.model_dump(), actor, datetime.now(UTC)))
+        settings = _settings(body, NewWindow.model_fields)
+        return _made(await store.add_window(conn, found, settings, actor, datetime.now(UTC)))
 
     return await desk.create("window.create", body, work)
 
@@ -161,7 +169,7 @@ async def read_window(desk: Reader, rollout_id: RolloutId, window_id: WindowId) 
 async def change_window(
     desk: Writer, rollout_id: RolloutId, window_id: WindowId, body: WindowChange
 ) -> Response:
-    given = body.model_dump(exclude_unset=True)
+    given = _settings(body, body.model_fields_set)
     changes = {name: value for name, value in given.items() if value is not None or name in _NULLABLE}
 
     async def work(conn: Connection, edition: int) -> Made:

@@ -333,7 +333,7 @@ def show_tree(links: Any, *, truncated: bool) -> dict[str, Any]:
 async def read_forecast(
     desk: Reader,
     rollout_id: RolloutId,
-    hours: Annotated[float, Query(ge=0, le=8760, allow_inf_nan=False)] = 24.0,
+    hours: Annotated[float, Query(ge=0, le=8760, allow_inf_nan=False, description="From now")] = 24.0,
 ) -> Response:
     async with desk.reading() as conn, conn.transaction():
         await store.rollout(conn, rollout_id)

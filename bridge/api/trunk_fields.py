@@ -8,7 +8,8 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import AfterValidator, Field, SecretStr, WithJsonSchema, model_validator
 
-from bridge.api.fields import AN_ID, AccountId, Body, DeckId, PartnerId, sample
+from bridge.api.fields import AN_ID, E164, AccountId, Body, DeckId, PartnerId, sample
+from bridge.routing.trunk import OPUS, TLS, VOIP_ONLY, WHATSAPP
 from bridge.telephony.writing import Writing
 
 # Sections of the switch's own, and what it takes for something else than a carrier.
@@ -22,13 +23,14 @@ RESERVED: Final = frozenset(
         "none",
         "system",
         "tcp",
+        "tls",
         "trunk",
         "udp",
     }
 )
 _LABEL: Final = r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 HOST_PATTERN: Final = rf"^({_LABEL}\.)*{_LABEL}$"
-_SECRET: Final = re.compile(r"[A-Za-z0-9!%*+,.:=?^_~-]{8,128}", re.ASCII)
+_SECRET: Final = re.compile(r"[A-Za-z0-9!%*+,./:=?^_~-]{8,128}", re.ASCII)
 _NETWORK_BITS_MIN: Final = 16
 
 
@@ -65,7 +67,7 @@ def _network(text: str) -> str:
 
 def _secret(secret: SecretStr) -> SecretStr:
     if _SECRET.fullmatch(secret.get_secret_value()) is None:
-        raise ValueError("should be 8 to 128 letters, digits, and !%*+,.:=?^_~-")
+        raise ValueError("should be 8 to 128 letters, digits, and !%*+,./:=?^_~-")
     return secret
 
 
@@ -84,8 +86,15 @@ Host = Annotated[
     AfterValidator(_host),
 ]
 Port = Annotated[int, Field(ge=1, le=65535)]
-Transport = Literal["udp", "tcp"]
-Codec = Literal["alaw", "ulaw", "g722", "gsm"]
+Transport = Literal["udp", "tcp", "tls"]
+Codec = Literal["alaw", "ulaw", "g722", "gsm", "opus"]
+Kind = Annotated[
+    Literal["carrier", "whatsapp"],
+    Field(
+        description="whatsapp: a WhatsApp Business number. host is wa.meta.vc; 5061, tls, opus and voip_only are its"
+        " defaults; auth holds the number's digits and Meta's password; its calls never meet the phone network"
+    ),
+]
 Codecs = Annotated[
     list[Codec],
     Field(
@@ -153,7 +162,7 @@ class NumberWriting(Body):
 
 
 class NewTrunk(Body):
-    """A trunk to be. Operators alone set account_id, enabled, origin, policy_class, priority and ring_s."""
+    """A trunk to be. Operators alone set account_id, enabled, kind, origin, policy_class, priority and ring_s."""
 
     model_config = sample(
         name="eplus_berlin",
@@ -188,6 +197,15 @@ class NewTrunk(Body):
     ring_s: RingS = 45
     enabled: bool = False
     qualify_s: QualifyS | None = None
+    kind: Kind = "carrier"
+    business_number: E164 | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _by_kind(cls, given: Any) -> Any:
+        if isinstance(given, dict) and given.get("kind") == WHATSAPP:
+            return {"port": 5061, "transport": TLS, "codecs": [OPUS], "policy_class": VOIP_ONLY, **given}
+        return given
 
 
 class TrunkChange(Body):
@@ -214,7 +232,7 @@ class TrunkChange(Body):
     qualify_s: QualifyS | None = None
 
 
-_MAY_GO: Final = frozenset({"auth", "capacity", "cps", "qualify_s"})
+_MAY_GO: Final = frozenset({"auth", "business_number", "capacity", "cps", "qualify_s"})
 _NOT_SETTINGS: Final = frozenset({"name", "partner_id", "account_id"})
 
 

@@ -19,6 +19,7 @@ from bridge.api.trunk_fields import (
     Codecs,
     Health,
     Host,
+    Kind,
     NewTrunk,
     NumberFormat,
     Origin,
@@ -33,13 +34,16 @@ from bridge.database import Connection
 from bridge.errors import Conflict
 from bridge.partners.store import partner
 from bridge.routing import store
+from bridge.routing.trunk import WHATSAPP
 
 router = routes("trunks")
 Reader = Annotated[Desk, Depends(Needs("trunks:read"))]
 Writer = Annotated[Desk, Depends(Needs("trunks:write"))]
 
 OPERATORS_ONLY: Final = {
-    NewTrunk: frozenset({"account_id", "enabled", "origin", "policy_class", "priority", "ring_s"}),
+    NewTrunk: frozenset(
+        {"account_id", "business_number", "enabled", "kind", "origin", "policy_class", "priority", "ring_s"}
+    ),
     TrunkChange: frozenset({"deck_id", "enabled", "origin", "policy_class", "priority", "ring_s"}),
 }
 _PARTNERS_NETWORK_BITS_MIN: Final = 24
@@ -98,6 +102,8 @@ class Trunk(Told):
     enabled: bool
     state: State
     qualify_s: int | None
+    kind: Kind
+    business_number: str | None
     health: TrunkHealth
     applied: TrunkApplied
 
@@ -144,7 +150,7 @@ def show(row: Mapping[str, Any]) -> dict[str, Any]:
         "numbers": {name: row[name] for name in ("b_format", "a_format", "tech_prefix")},
         **{name: row[name] for name in ("origin", "policy_class", "priority", "ring_s")},
         "deck_id": show_id("deck", row["deck_id"]),
-        **{name: row[name] for name in ("enabled", "state", "qualify_s")},
+        **{name: row[name] for name in ("enabled", "state", "qualify_s", "kind", "business_number")},
         "health": _show_health(row),
         "applied": {
             "edition": row["applied_edition"],
@@ -185,6 +191,8 @@ async def list_trunks(
 async def create_trunk(desk: Writer, body: NewTrunk) -> Response:
     partner_id = desk.partner_of(body.partner_id)
     _check(desk, body, body.name, body.host, body.port, body.allowed_ips)
+    if body.kind == WHATSAPP and (setting := desk.services.settings.whatsapp.missing) is not None:
+        raise _wrong("kind", f"needs the setting {setting}, which is empty")
 
     async def work(conn: Connection) -> Made:
         if partner_id is not None:

@@ -59,7 +59,7 @@ class AgiRoutes:
         reach: Reach | None = None,
         messages: Messages = MESSAGES,
     ) -> None:
-        """overload: None: new calls are never too many. reach: where calls wait for phones; None: nobody is heard"""
+        """overload: None: new calls are never too many. reach: None: phones are looked for, but nobody hears of one."""
         self._admissions, self._endings, self._store = admissions, endings, store
         self._rules, self._book = rules, book
         self._legs = Legs(admissions, store)
@@ -69,7 +69,7 @@ class AgiRoutes:
         self.rings = RingRoutes(
             admissions, endings, store, reach or Reach(store), rules, book, self._first, unanswered
         )
-        self._inbound = InboundRoutes(inbound, endings, book, self.rings.first)
+        self._inbound = InboundRoutes(inbound, endings, book, self._passing, self.rings.first)
 
     def handlers(self) -> Mapping[str, Handler]:
         """By the path of the AGI URL."""

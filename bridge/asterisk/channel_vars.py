@@ -41,7 +41,7 @@ HANGUP_HANDLERS: Final = {"journal": "call-ended", "agi": "call-ended-agi"}
 ROUTES: Final = ("authorise", "inbound", "originate", "awaited", "attempt-ended", "call-ended")
 
 # Where calls come in, by who makes them.
-CONTEXTS: Final = ("from-app", "from-user", "from-carrier")
+CONTEXTS: Final = ("from-app", "from-user", "from-carrier", "from-whatsapp")
 
 # The contexts of calls made by order: a leg's second half, and what A's first half does once A has answered.
 CLICK: Final = "click"

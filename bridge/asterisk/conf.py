@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from bridge.asterisk import conf_users
+from bridge.asterisk import conf_users, conf_whatsapp
 from bridge.asterisk.channel_vars import CLICK, GLOBALS, HANGUP_HANDLERS
 from bridge.asterisk.conf_value import value
 from bridge.config import Settings
@@ -46,12 +46,15 @@ GENERATED: Final = (
     "globals.conf", "manager.conf", PJSIP_CONF, "extconfig.conf", "res_pgsql.conf", "http.conf", conf_users.BANS_CONF,
 )
 # fmt: on
-_SECTION: Final = re.compile(r"\[[a-z][a-z0-9_]{0,30}\](\((trunk|trunk-aor|app|app-auth)\))?", re.ASCII)
+_SECTION: Final = re.compile(
+    r"\[[a-z][a-z0-9_]{0,30}(-in)?\](\((trunk|trunk-aor|app|app-auth|whatsapp-trunk|whatsapp-auth)\))?",
+    re.ASCII,
+)
 # fmt: off
 _KEYS: Final = frozenset({
     "type", "protocol", "bind", "aors", "transport", "disallow", "allow", "outbound_auth", "contact", "match",
     "endpoint", "qualify_frequency", "qualify_timeout", "auth_type", "username", "password", "set_var", "auth",
-})
+}) | conf_whatsapp.KEYS
 # fmt: on
 _HEAD: Final = "; Written by `callbridge conf render`. Changes here are lost.\n"
 
@@ -103,7 +106,9 @@ def lint(text: str) -> None:
         key, equals, _ = line.partition(" = ")
         if line and not section and not line.startswith("; ") and not (equals and key in _KEYS):
             raise ConfigError(f"{PJSIP_CONF} line {number}", "is no setting of a trunk or app", "Tell us.")
-    endpoints = [line.partition("]")[0] for line in seen if line.endswith(("(trunk)", "(app)"))]
+    endpoints = [
+        line.partition("]")[0] for line in seen if line.endswith(("(trunk)", "(app)", "(whatsapp-trunk)"))
+    ]
     if len(endpoints) != len(set(endpoints)):
         raise ConfigError(PJSIP_CONF, "a trunk and an app have the same name", "Rename one.")
 
@@ -243,8 +248,12 @@ def _pjsip(settings: Settings, trunks: Iterable[Peer], apps: Iterable[App]) -> s
     present = [peer for peer in trunks if peer.enabled or peer.name == settings.switch.emergency_trunk]
     if any(peer.transport == "tcp" for peer in present):
         parts.append(f"[tcp]\ntype = transport\nprotocol = tcp\n{bind}")
+    if any(peer.kind == "whatsapp" for peer in present):
+        parts.append(conf_whatsapp.transport(settings))
     parts += conf_users.transport(settings)
-    parts += map(_trunk, present)
+    parts += [
+        conf_whatsapp.trunk(settings, peer) if peer.kind == "whatsapp" else _trunk(peer) for peer in present
+    ]
     # Set on the channel before its first priority. A name may hold line feeds, and an AGI header is made of lines.
     handler = HANGUP_HANDLERS[settings.switch.call_ended]
     variables = f"set_var = CHANNEL(hangup_handler_push)={handler},s,1\nset_var = CALLERID(name)=\n"

@@ -28,6 +28,8 @@ async def ensure_switch_login(conn: Connection, settings: Settings) -> None:
         return
     try:
         await queries.credentials.switch_login.run(conn, name=login.user, password=login.password)
-    except (asyncpg.InsufficientPrivilegeError, asyncpg.RaiseError) as error:
+    except asyncpg.PostgresError as error:
+        if error.sqlstate not in ("42501", "BR003"):  # may not make roles; the role may do more
+            raise
         fix = f"As superuser, run SELECT bridge.switch_login_v1('{login.user}', '<its password>')."
         raise ConfigError("users.switch_dsn", f"has no login ({error})", fix) from None

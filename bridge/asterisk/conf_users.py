@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv6Address
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Final
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -16,7 +16,7 @@ from bridge.asterisk.conf_value import value
 from bridge.config import Settings
 from bridge.errors import ConfigError
 
-Address = IPv4Address | IPv6Address
+Network = IPv4Network | IPv6Network
 
 # `asterisk` names the section of extconfig.conf that our families are in and the database of res_pgsql.conf.
 FAMILIES: Final = ("ps_endpoints", "ps_auths", "ps_aors")
@@ -64,8 +64,10 @@ def switch_login(settings: Settings) -> SwitchLogin | None:
     except ValueError:
         raise ConfigError("users.switch_dsn", "is no address of a database", _FIX) from None
     words = (found.user, found.password, found.host, found.database)
-    if parts.scheme not in ("postgresql", "postgres") or not all(_WORD.fullmatch(word) for word in words):
-        raise ConfigError("users.switch_dsn", "lacks a part, or one has characters that need quotes", _FIX)
+    whole = all(_WORD.fullmatch(word) and len(word) <= _WORD_CHARS_MAX for word in words)
+    if parts.scheme not in ("postgresql", "postgres") or not whole:
+        said = f"lacks a part, or one is longer than {_WORD_CHARS_MAX} characters or needs quotes"
+        raise ConfigError("users.switch_dsn", said, _FIX)
     if not found.user.startswith(ROLE_HEAD):
         raise ConfigError("users.switch_dsn", f"has a user whose name does not begin with {ROLE_HEAD}", _FIX)
     return found
@@ -99,7 +101,7 @@ def transport(settings: Settings) -> list[str]:
     return [f"[ws]\ntype = transport\nprotocol = ws\nbind = {host}:{settings.users.ws_port}\n"]
 
 
-def bans(addresses: Iterable[Address]) -> str:
-    """The list of addresses to which the switch does not listen, as an ACL."""
-    denied = [f"deny = {address}/{address.max_prefixlen}\n" for address in sorted(addresses, key=str)]
+def bans(networks: Iterable[Network]) -> str:
+    """The list of whom the switch does not listen to, as an ACL."""
+    denied = [f"deny = {one}\n" for one in sorted({ip_network(one).with_prefixlen for one in networks})]
     return "".join(["[bans]\ntype = acl\n", *denied]) if denied else ""

@@ -26,6 +26,7 @@ from bridge.calls.snapshot import Snapshot, read_key, unseal
 from bridge.calls.token import Orphan, Token, uuid7
 from bridge.errors import BridgeError, ChannelGone, ConfigError, RemoteProtocolError
 from bridge.telephony.cause import Refuse, RefuseReason, refuse
+from bridge.telephony.endpoint import subscriber_of
 from bridge.telephony.number import barred, parse_caller, parse_dialled
 
 UNAVAILABLE: Final = refuse(RefuseReason.unavailable)
@@ -112,7 +113,10 @@ def decide(snapshot: Snapshot, app: str, caller: str, dialled: str, call_id: UUI
     presented = parse_caller(caller, home=snapshot.home)
     if isinstance(presented, Refuse):
         return presented
-    subscriber = snapshot.subscriber(app, presented.e164)
+    user = subscriber_of(app)
+    subscriber = (
+        snapshot.user(str(user), presented.e164) if user else snapshot.subscriber(app, presented.e164)
+    )
     if subscriber is None:
         return UNAVAILABLE  # prepaid, or unknown: only the bridge can tell
     if (range_name := barred(number)) is not None:

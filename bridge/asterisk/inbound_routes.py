@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Final
@@ -19,8 +20,11 @@ from bridge.calls.caller import SwitchCall
 from bridge.calls.end import Endings
 from bridge.calls.frozen import Frozen
 from bridge.calls.inbound import Inbound
+from bridge.calls.overload import OVERLOADED, Passage
 from bridge.calls.token import Token
-from bridge.errors import StoreUnavailable
+from bridge.calls.whatsapp import meta_call
+from bridge.errors import StoreError, StoreUnavailable
+from bridge.routing.trunk import VOIP_ONLY
 from bridge.telephony.caller_id import wants_privacy
 from bridge.telephony.cause import NORMAL, Outcome, Refuse
 from bridge.telephony.number import mask
@@ -31,19 +35,26 @@ log = structlog.get_logger("agi")
 
 
 class InboundRoutes:
-    """first   puts an admission into the words of the dialplan"""
+    """passing   what every new call goes through first
+    first     puts an admission into the words of the dialplan
+    """
 
     def __init__(
         self,
         inbound: Inbound,
         endings: Endings,
         book: Callable[[], Book],
+        passing: Callable[[SwitchCall], AbstractContextManager[Passage]],
         first: Callable[[Admitted], Verdict],
     ) -> None:
-        self._inbound, self._endings, self._book, self._first = inbound, endings, book, first
+        self._inbound, self._endings, self._book = inbound, endings, book
+        self._passing, self._first = passing, first
 
     async def inbound(self, request: Request) -> str | None:
-        """May this trunk's call ring somebody? Arguments: the Privacy header, percent-encoded, then the SIP Call-ID."""
+        """May this trunk's call ring somebody? Arguments: the Privacy header, percent-encoded, the SIP Call-ID.
+
+        From Meta then: x-wa-meta-wacid and x-wa-meta-cta-payload, percent-encoded.
+        """
         env, book = request.env, self._book()
         privacy, sip_call_id = (*request.args[:2], "", "")[:2]
         trunk = endpoint_of(env["agi_channel"])
@@ -63,17 +74,34 @@ class InboundRoutes:
         if peer is None:
             seen.error("a call from a trunk that is not known here")
             return stop(UNAVAILABLE.cause).text()
-        try:
-            verdict = await self._inbound.admit(asked, peer, book, datetime.now(UTC))
-        except StoreUnavailable as error:
-            seen.error("call refused", reason="unavailable", error=str(error))
-            return stop(UNAVAILABLE.cause).text()
+        with self._passing(asked) as passage:
+            if passage.over is not None:
+                return stop(OVERLOADED.cause).text()
+            try:
+                verdict = await self._inbound.admit(asked, peer, book, datetime.now(UTC))
+            except StoreUnavailable as error:
+                seen.error("call refused", reason="unavailable", error=str(error))
+                return stop(UNAVAILABLE.cause).text()
+            passage.admitted = isinstance(verdict, Admitted)
         if isinstance(verdict, Refuse):
             seen.info("call refused", reason=verdict.reason.value, detail=verdict.detail)
             return stop(verdict.cause).text()
         self._endings.remember(verdict.frozen)
         seen.info("call admitted", call=str(verdict.frozen.call_id), reached=verdict.reached)
+        if verdict.frozen.way.leg_class == VOIP_ONLY:
+            await self._keep_meta(verdict.frozen, request.args[2:4])
         return self._first(verdict).text()
+
+    async def _keep_meta(self, frozen: Frozen, headers: tuple[str, ...]) -> None:
+        """That a call can be asked for at Meta is worth a line, and never the call."""
+        wacid, payload = (*(unquote(each, "utf-8", "replace") for each in headers), "", "")[:2]
+        told = meta_call(wacid, payload)
+        if told is None:
+            return
+        try:
+            await self._inbound.keep_meta(frozen.call_id, told)
+        except StoreError as error:
+            log.error("Meta's id of a call not kept", call=str(frozen.call_id), error=str(error))
 
 
 async def leave_message(inbound: Inbound, frozen: Frozen, token: Token, why: Refuse | Outcome) -> Verdict:

@@ -20,8 +20,9 @@ import structlog
 
 from bridge import queries
 from bridge.asterisk.ami import Ami
-from bridge.asterisk.ami_events import Authenticated, Event
+from bridge.asterisk.ami_events import Authenticated, Event, Stranger
 from bridge.asterisk.applying import Applying
+from bridge.asterisk.bans import Bans
 from bridge.asterisk.conf import CDR_FILE, JOURNAL
 from bridge.asterisk.orders_run import NOTICE, OrderRun
 from bridge.asterisk.phones import GONE, Phones
@@ -83,6 +84,7 @@ class Keeper:
         self._make_ami = make_ami
         self._applying, self._trials = Applying(settings, pool), Trials(pool)
         self._phones = Phones(pool, store.switch_id)
+        self._bans = Bans(settings, pool, store.switch_id)
         self._orders = OrderRun(pool, store.switch_id, settings.calls.order_s, lambda: self._ami)
         self._ami: Ami | None = None
         self._beat_at: datetime | None = None
@@ -160,6 +162,7 @@ class Keeper:
                 tasks.create_task(self._applying.run(self._ami))
                 if self._settings.users.switch_dsn.get_secret_value():
                     tasks.create_task(self._phones.run(self._ami))
+                    tasks.create_task(self._bans.run(self._ami))
                 tasks.create_task(self._every(LOOK_S, self._look))
                 tasks.create_task(self._every(COLLECT_S, self._messages.collect))
                 tasks.create_task(self._every(HOUSEKEEPING_S, self._housekeeping))
@@ -224,6 +227,7 @@ class Keeper:
     async def _on_up(self) -> None:
         """The link is (again) there: every running call gets the cut its hold pays for, and what ended is ended."""
         self._phones.again()
+        self._bans.again()
         self._resync.alive_until = self._beat_at  # what came before may have been another life of the switch
         margin_ms = self._settings.calls.cut_margin_ms
         async with self._cutting:
@@ -238,6 +242,8 @@ class Keeper:
     async def _on_event(self, event: Event) -> None:
         if isinstance(event, Authenticated):
             self._phones.proved(event.endpoint)
+        elif isinstance(event, Stranger):
+            self._bans.failed(event)
 
     async def _heartbeat(self) -> None:
         """The switch lives: so do, for all we know, the calls it has not reported as ended."""
@@ -312,6 +318,7 @@ class Keeper:
         if made := await self._store.ensure_partitions():
             log.info("partitions made", count=made)
         async with connection(self._pool) as conn:
+            await queries.credentials.forget_users.run(conn)
             while await queries.access.forget_answers.value(conn, rows=FORGET_ROWS) == FORGET_ROWS:
                 pass
         await self._messages.purge(datetime.now(UTC))

@@ -185,7 +185,9 @@ class Witness(_Reader):
             elif (
                 row is not None and cdr.answered_us
             ):  # an unanswered leg of an answered call is but an attempt
-                unlike = differences(record, row["state"], row["answered_at"], row["ended_at"])
+                unlike = differences(
+                    record, row["state"], row["answered_at"], row["ended_at"], row["direction"]
+                )
                 if unlike:
                     log.warning("witnesses disagree", call=str(call_id), **unlike)
                     await self._store.disagree(conn, call_id, "cdr_differs", unlike)

@@ -87,6 +87,11 @@ def parse_end(token: Token, rest: list[str], source: str) -> EndRecord | None:
     answered_us, ended_us = _micros(answer), _micros(end) or _micros(now)
     if answered_us is None or not ended_us:
         return None
+    if not answered_us and dialstatus == "ANSWER" and (talked := parse_pdd(talk)) is not None:
+        # Several phones rang. The switch has a record of each, and tells of the last only, which may be another than
+        # the one that was answered.
+        ended_us = _micros(now) or ended_us
+        answered_us = ended_us - talked * 1000
     return EndRecord(
         call_id=token.call_id,
         attempt_no=token.attempt_no if dialstatus or answered_us else None,

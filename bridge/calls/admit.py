@@ -17,13 +17,14 @@ from bridge.calls.frozen import Frozen
 from bridge.calls.permit import permitted
 from bridge.calls.ring import lease_s, not_reached, ring
 from bridge.calls.store import CallStore, Session
-from bridge.calls.way import Way
+from bridge.calls.way import LegClass, Way
 from bridge.config import Calls
 from bridge.errors import StoreUnavailable
 from bridge.rating.plan import Plan
 from bridge.rating.reserve import Reservation, reserve
 from bridge.rating.tariff import Tariff
 from bridge.routing.plan import RoutePlan
+from bridge.routing.trunk import PSTN, leg_may
 from bridge.telephony.cause import Refuse, RefuseReason, refuse
 from bridge.telephony.endpoint import subscriber_of
 from bridge.telephony.number import Number, may_be_anonymous, parse_caller, parse_dialled, parse_shown
@@ -64,13 +65,17 @@ def decide(
     at: datetime,
     origins: Sequence[str] = (),
     paced: Collection[str] = (),
+    leg_class: LegClass = "app",
 ) -> Refuse | Admission:
     """Over a carrier. First whether it is permitted, then balance and spend cap, then the route plan.
 
-    live     calls now on each trunk that has a capacity, by trunk_id
-    origins  the origin sets of the caller's number as received, the most specific first
-    paced    trunks, by trunk_id, that take no more calls this second
+    live       calls now on each trunk that has a capacity, by trunk_id
+    origins    the origin sets of the caller's number as received, the most specific first
+    paced      trunks, by trunk_id, that take no more calls this second
+    leg_class  of the caller's leg: not each may meet the phone network
     """
+    if not leg_may(leg_class, PSTN):
+        return refuse(RefuseReason.policy_class, f"a {leg_class} leg never meets the phone network")
     allowed = permitted(caller, number)
     if isinstance(allowed, Refuse):
         return allowed
@@ -98,6 +103,7 @@ def decide(
         at=at,
         zero_rated=bool(sell.zero_rated),
         paced=paced,
+        leg_class=leg_class,
     )
     if not routes.routes:
         return refuse(
@@ -250,7 +256,7 @@ class Admissions:
         races = 0
         while races < RACES_MAX:
             races += 1
-            verdict = decide(caller, number, book, live, self._rules, at, case.origins, paced)
+            verdict = decide(caller, number, book, live, self._rules, at, case.origins, paced, way.leg_class)
             if isinstance(verdict, Refuse):
                 return await case.refuse(caller, verdict, way)
             assert caller is not None and presented is not None

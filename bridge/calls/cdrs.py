@@ -119,7 +119,10 @@ async def live(conn: Connection, partner_id: UUID | None, before: UUID, rows: in
 
 @dataclass(frozen=True, slots=True)
 class Whole:
-    """A call with all that hangs on it. told: its record. ours: what only operators see, else None."""
+    """A call with all that hangs on it. told: its record. ours: what only operators see, else None.
+
+    trunk_in   over which it came in, for those who may know
+    """
 
     told: dict[str, Any]
     call: Row
@@ -128,6 +131,7 @@ class Whole:
     hold: Row | None
     bundles: Sequence[Row]
     entries: Sequence[Row]
+    trunk_in: Row | None
     ours: Row | None
 
 
@@ -147,6 +151,7 @@ async def whole(conn: Connection, call_id: UUID, partner_id: UUID | None) -> Who
         await calls.story_hold.one(conn, call_id=call_id),
         await bundles.all(conn, call_id=call_id) if call["bundled"] else [],
         await cdrs.entries.all(conn, call_id=call_id),
+        await cdrs.trunk_in.one(conn, call_id=call_id) if told["direction"] == "in" else None,
         await cdrs.switch_side.one(conn, call_id=call_id) if ours else None,
     )
 

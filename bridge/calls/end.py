@@ -23,6 +23,7 @@ from bridge.routing.plan import RoutePlan, plan
 from bridge.telephony.number import Number
 
 CACHE_MAX: Final = 20_000
+RUNG_APART_MS: Final = 1000
 
 log = structlog.get_logger("calls")
 
@@ -149,9 +150,16 @@ def ledgers(book: Book, frozen: Frozen, attempt_no: int | None) -> Ledgers:
 
 
 def differences(
-    mine: EndRecord, state: str, answered_at: datetime | None, ended_at: datetime | None
+    mine: EndRecord,
+    state: str,
+    answered_at: datetime | None,
+    ended_at: datetime | None,
+    direction: str = "out",
 ) -> dict[str, str]:
-    """What two witnesses of one ended call disagree on; empty when they agree to the millisecond."""
+    """What two witnesses of one ended call disagree on; empty when they agree to the millisecond.
+
+    Where several phones rang, the journal has the answer from the length of the talk, and the end from the clock.
+    """
     found: dict[str, str] = {}
     if (state == "answered") != (mine.answered_us > 0):
         found["answered"] = f"{state} / {'answered' if mine.answered_us else 'not answered'}"
@@ -160,6 +168,6 @@ def differences(
             abs((instant(mine.answered_us) - answered_at).total_seconds()) * 1000,
             abs((instant(mine.ended_us) - ended_at).total_seconds()) * 1000,
         )
-        if max(apart_ms) > 1:
+        if max(apart_ms) > (1 if direction == "out" else RUNG_APART_MS):
             found["times"] = f"answer {apart_ms[0]:.0f} ms, end {apart_ms[1]:.0f} ms apart"
     return found

@@ -16,6 +16,7 @@ from bridge.calls.ring import free, lease_s
 from bridge.calls.store import CallStore, Session, compact
 from bridge.calls.token import Token
 from bridge.calls.way import LegClass, Way
+from bridge.calls.whatsapp import MetaCall, keep_meta_call
 from bridge.config import Calls, Messages
 from bridge.rating.tariff import Tariff
 from bridge.routing.plan import RoutePlan
@@ -120,6 +121,11 @@ class Inbound:
                 session.conn, call_id=token.call_id, attempt_no=token.attempt_no, lease_s=float(lease_s)
             )
         return begun
+
+    async def keep_meta(self, call_id: UUID, told: MetaCall) -> None:
+        """raises   StoreUnavailable"""
+        async with self._store.session() as session:
+            await keep_meta_call(session.conn, call_id, told)
 
     async def _write(
         self, session: Session, asked: SwitchCall, peer: TrunkPeer, call: Incoming, at: datetime

@@ -26,7 +26,7 @@ from bridge.database import Connection, connection, transaction
 from bridge.errors import NotFound
 
 SOUND: Final = ".wav"
-TOO_SHORT_MS: Final = 1000  # a breath, or somebody who hung up at the beep
+TOO_SHORT_MS: Final = 1200  # a breath; or the second that the switch leaves of a silence
 _KEPT: Final = "kept"
 _FILE: Final = re.compile(r"([0-9a-f]{32})\.wav", re.ASCII)
 _LOOK_MAX: Final = 5000  # files at a time

@@ -19,13 +19,16 @@ from bridge.telephony.endpoint import subscriber_of
 
 CHANNEL: Final = "callbridge_registered"
 RETRY_S: Final = 1.0
-WAITERS_MAX: Final = 1000  # of one worker; whoever comes then is told at once that no phone is there
+WAITERS_MAX: Final = 1000
 
 log = structlog.get_logger("calls")
 
 
 class Reach:
-    """Waiters by callee. A notice only says where to look: what counts is what the database says then."""
+    """Waiters by callee. A notice only says where to look: what counts is what the database says then.
+
+    waiters_max   more are told at once that no phone is there
+    """
 
     def __init__(self, store: CallStore, waiters_max: int = WAITERS_MAX) -> None:
         self._store, self._waiters_max = store, waiters_max
@@ -39,10 +42,11 @@ class Reach:
         raises   StoreUnavailable
         """
         with self._awaiting(subscriber_id) as seen:
+            full = self.waiters > self._waiters_max
             # A phone that registers from here on is noticed; one that did before is found by looking.
             if await self._store.reached(subscriber_id):
                 return True
-            if self.waiters > self._waiters_max:
+            if full:
                 log.warning("too many calls wait for phones", waiters=self.waiters)
                 return False
             left = asyncio.create_task(gone.wait())

@@ -17,7 +17,7 @@ LOW_S: Final = 60  # money that ends within so long is low
 CUT_SOON_S: Final = 20
 
 
-class Warning(StrEnum):  # noqa: A001  the word of the house
+class Warn(StrEnum):
     """The values are public: phones translate them."""
 
     low_balance = "low_balance"  # units and money end within LOW_S
@@ -55,7 +55,7 @@ class Running:
     cost_micro: int
     covered_s: int
     left_s: int
-    warnings: tuple[Warning, ...]
+    warnings: tuple[Warn, ...]
 
 
 def running(
@@ -95,9 +95,9 @@ def running(
     left_s = max(ends_ms - talk_ms, 0) // 1000
     warnings = []
     if ends_ms < cap_ms and left_s <= LOW_S:
-        warnings.append(Warning.low_balance)
+        warnings.append(Warn.low_balance)
     if bundled_s and bundled_s * 1000 < talk_ms:
-        warnings.append(Warning.bundle_used_up)
+        warnings.append(Warn.bundle_used_up)
     if left_s <= CUT_SOON_S:
-        warnings.append(Warning.cut_soon)
+        warnings.append(Warn.cut_soon)
     return Running(talk_ms, sold.amount_micro, bundled_s, left_s, tuple(warnings))

@@ -69,6 +69,14 @@ class Snapshot:
         found = self.subscribers.get(app, {}).get(a_number)
         return (found[0], found[1]) if found is not None else None
 
+    def user(self, subscriber_id: str, a_number: str) -> tuple[str, str] | None:
+        """The same for a user's own phone, which says whose it is; the number is what the switch knows of it."""
+        for numbers in self.subscribers.values():
+            found = numbers.get(a_number)
+            if found is not None and found[0] == subscriber_id:
+                return found[0], found[1]
+        return None
+
     def trunk(self, plan_id: str, number: Number) -> str | None:
         """The trunk that was best for this number."""
         table = self.routes[plan_id]

@@ -35,6 +35,7 @@ async def story(conn: Connection, call_id: UUID) -> dict[str, Any]:
         "call_id": str(call_id),
         "a_number": call["a_number"],
         "b_number": call["b_number"],
+        "direction": call["direction"],
         "state": call["state"],
         "refuse_reason": call["refuse_reason"],
         "routes": _routes(plan["routes"]),

@@ -10,7 +10,22 @@ from uuid import UUID
 
 import typer
 
-from bridge.cli import account, bundle, deck, fx, key, partner, period, phone, plan, price, rerate
+from bridge.cli import (
+    account,
+    bundle,
+    deck,
+    fx,
+    key,
+    partner,
+    period,
+    phone,
+    plan,
+    price,
+    rerate,
+    rollout,
+    trial,
+    user,
+)
 from bridge.cli.base import ConfigFile, Json, settings_of, with_database
 from bridge.errors import BridgeError, ConfigError
 
@@ -19,8 +34,9 @@ app = typer.Typer(
 )
 conf_app = typer.Typer(help="The switch's configuration.", no_args_is_help=True)
 app.add_typer(conf_app, name="conf")
-for topic in (account, bundle, deck, fx, key, partner, period, phone, plan, rerate):
+for topic in (account, bundle, deck, fx, key, partner, period, phone, plan, rerate, rollout, user):
     app.add_typer(topic.app, name=topic.__name__.rpartition(".")[2])
+rollout.app.command()(trial.trial)
 app.command()(price.explain)
 app.command()(price.quote)
 

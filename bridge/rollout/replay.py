@@ -42,6 +42,7 @@ class Rollout:
     windows   state and number of activations
     waves     number of activations, and whether the server key is given
     wrong     what cannot have happened in that order
+    seq       of the last event
     """
 
     state: str = "closed"
@@ -49,16 +50,19 @@ class Rollout:
     waves: dict[UUID, tuple[int, bool]] = field(default_factory=dict)
     members: dict[UUID, Member] = field(default_factory=dict)
     wrong: list[str] = field(default_factory=list)
+    seq: int = field(default=0, compare=False)
 
 
-def replay(events: Iterable[Event]) -> Rollout:
-    """What the events, in their order, lead to."""
-    made = Rollout()
-    last = 0
+def replay(events: Iterable[Event], made: Rollout | None = None) -> Rollout:
+    """What the events, in their order, lead to.
+
+    made   what those before them led to, where they come in parts; it is changed
+    """
+    made = made or Rollout()
     for event in events:
-        if event.seq != last + 1:
-            made.wrong.append(f"event {last + 1} is missing")
-        last = event.seq
+        if event.seq != made.seq + 1:
+            made.wrong.append(f"event {made.seq + 1} is missing")
+        made.seq = event.seq
         said = _apply(made, event)
         if said:
             made.wrong.append(f"event {event.seq}, {event.kind}: {said}")
@@ -104,7 +108,7 @@ def _apply(made: Rollout, event: Event) -> str:
         return _wave(made, event, deed)
     if thing == "member":
         return _member(made, event, deed)
-    return "" if thing == "invite" else "is of no known kind"
+    return "" if thing in ("invite", "trial") else "is of no known kind"
 
 
 def _rollout(made: Rollout, deed: str) -> str:

@@ -11,7 +11,15 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 
 from bridge.errors import Invalid
 
@@ -25,7 +33,10 @@ GUARD_S: Final = 60  # and of a window that is watched without an end, one in so
 class Thresholds(BaseModel):
     """What is borne. A measure without a threshold is kept for the report, and not judged."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True,
+        json_schema_extra={"examples": [{"cps_max": 50, "live_max": 2000, "asr_min": 0.4}]},
+    )  # fmt: skip
 
     cps_max: int | None = Field(None, ge=1, le=100_000, description="Calls admitted in one second.")
     live_max: int | None = Field(None, ge=1, le=10_000_000, description="Calls at the same time.")
@@ -65,13 +76,17 @@ class Thresholds(BaseModel):
             raise ValueError(f"names no threshold; give at least one of {', '.join(NAMES)}")
         return self
 
+    @model_serializer(mode="wrap")
+    def _those_set(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {name: value for name, value in dump(self).items() if value is not None}
+
     def limits(self) -> Mapping[Which, float]:
         """The thresholds that are set."""
         told = {name: getattr(self, name) for name in NAMES}
         return {name: limit for name, limit in told.items() if limit is not None}
 
     def to_json(self) -> dict[str, Any]:
-        return self.model_dump(exclude_none=True)
+        return self.model_dump()
 
 
 # In this order: a database that is slow makes all the others worse, too.

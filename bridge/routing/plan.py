@@ -10,7 +10,7 @@ from typing import Any, Final, NamedTuple, Self
 
 from bridge.rating.charge import MINUTE_S, SECOND_MS, charge
 from bridge.rating.tariff import Tariff
-from bridge.routing.trunk import PSTN, Trunk
+from bridge.routing.trunk import APP, PSTN, Trunk, leg_may
 from bridge.telephony.money import Rounding, divide, format_micro
 from bridge.telephony.number import Number
 
@@ -125,6 +125,7 @@ def plan(
     margin_floor_micro: int = 0,
     limit: int = 3,
     policy_class: str = PSTN,
+    leg_class: str = APP,
     origins: Sequence[str] = (),
     at: datetime | None = None,
     fx: Exchange = NO_EXCHANGE,
@@ -136,6 +137,8 @@ def plan(
     live                calls now on each trunk, by trunk_id; a missing one has none
     margin_floor_micro  least margin per minute; negative allows a loss
     limit               at most so many attempts
+    policy_class        of the trunks that are wanted
+    leg_class           of the leg that is to be joined to one: what it may never meet is never offered
     origins             sets the caller belongs to, most specific first
     at                  when the call begins, aware; needed where a tariff has bands
     fx                  for carriers that charge in another currency; converted half up
@@ -145,7 +148,7 @@ def plan(
     raises              ValueError: a tariff has bands, and no time is given
     """
     call = Call(b_number.digits, sell.currency, tuple(origins), at, fx)
-    closed = closed_to(trunks, live, policy_class, paced)
+    closed = closed_to(trunks, live, policy_class, paced, leg_class)
     offers: dict[int, Offer] = {}
     unusable: dict[int, str] = {}
     for place, trunk in enumerate(trunks):
@@ -208,7 +211,11 @@ def reference(tariff: Tariff, at: datetime | None) -> int:
 
 
 def closed_to(
-    trunks: Sequence[Trunk], live: Mapping[str, int], policy_class: str, paced: Collection[str] = ()
+    trunks: Sequence[Trunk],
+    live: Mapping[str, int],
+    policy_class: str,
+    paced: Collection[str] = (),
+    leg_class: str = APP,
 ) -> dict[int, str]:
     """Why some trunks take no call now, whatever it is, by their places."""
     found: dict[int, str] = {}
@@ -219,6 +226,8 @@ def closed_to(
             found[place] = "draining"
         elif trunk.policy_class != policy_class:
             found[place] = f"carries {trunk.policy_class} calls only"
+        elif not leg_may(leg_class, trunk.policy_class):
+            found[place] = f"never meets a {leg_class} leg"
         elif trunk.capacity is not None and (calls := live.get(trunk.trunk_id, 0)) >= trunk.capacity:
             found[place] = full(calls, trunk.capacity)
         elif trunk.trunk_id in paced:

@@ -29,7 +29,7 @@ from bridge.routing.plan import (
     reference,
     tie,
 )
-from bridge.routing.trunk import PSTN, Trunk
+from bridge.routing.trunk import APP, PSTN, Trunk
 from bridge.telephony.number import Number
 
 PLANS_MAX: Final = 16_384
@@ -112,6 +112,7 @@ class Router:
         margin_floor_micro: int = 0,
         limit: int = 3,
         policy_class: str = PSTN,
+        leg_class: str = APP,
         origins: Sequence[str] = (),
         at: datetime | None = None,
         zero_rated: bool = False,
@@ -128,6 +129,7 @@ class Router:
                 margin_floor_micro=margin_floor_micro,
                 limit=limit,
                 policy_class=policy_class,
+                leg_class=leg_class,
                 origins=origins,
                 at=at,
                 fx=self._fx,
@@ -148,7 +150,8 @@ class Router:
             ]
         )
         busy = frozenset(paced) if paced else None
-        return self._plan_of(key, sell.currency, known, moment, wanted, policy_class, full, busy)
+        classes = (policy_class, leg_class)
+        return self._plan_of(key, sell.currency, known, moment, wanted, classes, full, busy)
 
     def _moment(self, at: datetime | None) -> datetime | None:
         """The earliest instant known to have the bands of the whole reference call at `at`; None: they change in it."""
@@ -218,7 +221,7 @@ def _plan(
     origins: tuple[str, ...],
     at: datetime | None,
     wanted: Wanted,
-    policy_class: str,
+    classes: tuple[str, str],
     full: Sequence[tuple[int, int]],
     paced: frozenset[str] | None,
 ) -> RoutePlan:
@@ -231,7 +234,9 @@ def _plan(
         return made
 
     ranking = ranking_of(key, currency, origins, at)
-    return choose(trunks, ranking, closed_to(trunks, live, policy_class, paced or ()), wanted, offered)
+    policy_class, leg_class = classes
+    closed = closed_to(trunks, live, policy_class, paced or (), leg_class)
+    return choose(trunks, ranking, closed, wanted, offered)
 
 
 def _until(deck: Deck, at: datetime) -> datetime:

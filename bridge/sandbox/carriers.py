@@ -87,9 +87,20 @@ password = {user.password}
 
 """
 
+_NETWORK: Final = """\
+[network]
+type = endpoint
+transport = network
+disallow = all
+allow = alaw,ulaw
+direct_media = no
+rtp_timeout = 120
+
+"""
+
 # Read by Asterisk's pbx_spool the moment it is renamed into the spool directory
 _CALL_FILE: Final = """\
-Channel: PJSIP/app-{username}/sip:{b_number}@{bridge}
+Channel: PJSIP/{endpoint}/sip:{b_number}@{bridge}
 CallerID: <{a_number}>
 MaxRetries: 0
 WaitTime: {ring_s}
@@ -122,6 +133,8 @@ class Carriers:
 
     bridge     `host:port` of the bridge's switch, where app users call
     app_port   the port the app users call from
+    network    `host:port` on loopback the phone network calls from; another address than that of users' phones, for
+               who calls from there is a carrier
     """
 
     def __init__(
@@ -133,6 +146,7 @@ class Carriers:
         users: Sequence[AppUser],
         bridge: str,
         app_port: int,
+        network: str = "",
     ) -> None:
         self.carriers, self._users, self.bridge, self._app_port = (
             tuple(carriers),
@@ -145,6 +159,7 @@ class Carriers:
         for user in users:
             _expect(_NUMBER, user.number, "number")
             _expect(_SECRET, user.password, "password")
+        self._network = network
         self.switch = Switch(install, run_dir, run_dir / "conf")
 
     def __enter__(self) -> Self:
@@ -185,6 +200,11 @@ class Carriers:
             raise ValueError("no app user has this A-number")
         place_call(self.switch.spool_dir, user, self.bridge, b_number, talk_s, ring_s=ring_s)
 
+    def call_in(self, a_number: str, b_number: str, talk_s: float, *, ring_s: int = _RING_S_MAX) -> None:
+        """Somebody in the phone network calls a number of the bridge's; returns at once. Otherwise like `originate`."""
+        assert self._network, "the network has no address to call from"
+        _spool(self.switch.spool_dir, "network", a_number, self.bridge, b_number, talk_s, ring_s)
+
     def active_calls(self) -> int:
         """Legs that exist now, of app users and carriers together."""
         answer = self.switch.cli("core show channels count")
@@ -204,6 +224,10 @@ class Carriers:
             _TRANSPORT.format(name=name, address=LOOPBACK, port=port) for name, port in ports.items()
         )
         users = "".join(_USER.format(user=user) for user in self._users)
+        if self._network:
+            host, _, port = self._network.rpartition(":")
+            transports += _TRANSPORT.format(name="network", address=host, port=port)
+            users += _NETWORK
         (conf / "pjsip.conf").write_text(_PJSIP.format(transports=transports, users=users))
         (conf / "extensions.conf").write_text(
             dialplan([(carrier.name, carrier.port) for carrier in self.carriers])
@@ -220,12 +244,19 @@ def place_call(
 
     raises   ValueError: not a number, or no talk time
     """
-    _expect(_NUMBER, b_number, "number")
+    _spool(spool_dir, f"app-{user.username}", user.number, bridge, b_number, talk_s, ring_s)
+
+
+def _spool(
+    spool_dir: Path, endpoint: str, a_number: str, bridge: str, b_number: str, talk_s: float, ring_s: int
+) -> None:
+    for number in (a_number, b_number):
+        _expect(_NUMBER, number, "number")
     if not talk_s > 0:
         raise ValueError("talk_s must be above 0")
     text = _CALL_FILE.format(
-        username=user.username,
-        a_number=user.number,
+        endpoint=endpoint,
+        a_number=a_number,
         b_number=b_number,
         bridge=bridge,
         ring_s=ring_s,

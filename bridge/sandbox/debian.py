@@ -89,15 +89,16 @@ class Package:
         return unquote(self.file.split("_")[1]).rpartition(":")[2]
 
 
-def archive_for(os_release: Mapping[str, str], targets: str) -> Archive:
+def archive_for(os_release: Mapping[str, str], targets: str, *, own_release: bool = False) -> Archive:
     """The archive this machine already uses, in the suite that has what we need.
 
-    targets  what `apt-get indextargets` printed in our format
-    raises   SwitchUnavailable: not Debian or Ubuntu, or no main archive in its sources
+    targets      what `apt-get indextargets` printed in our format
+    own_release  the machine's own suite, for what is to run on its C library
+    raises       SwitchUnavailable: not Debian or Ubuntu, or no main archive in its sources
     """
+    codename = release_name(os_release)
+    ubuntu = is_ubuntu(os_release)
     family = {os_release.get("ID", ""), *os_release.get("ID_LIKE", "").split()}
-    codename = os_release.get("UBUNTU_CODENAME") or os_release.get("VERSION_CODENAME", "")
-    ubuntu = "ubuntu" in family
     if not ubuntu and "debian" not in family:
         raise SwitchUnavailable("packages can only be unpacked on Debian and Ubuntu")
     own_suites = {codename, "stable", "oldstable", "testing", "unstable", "sid"} - {""}
@@ -107,8 +108,20 @@ def archive_for(os_release: Mapping[str, str], targets: str) -> Archive:
         if created_by == "Packages" and suite in own_suites and component == "main" and "security" not in uri:
             if ubuntu:
                 return Archive(uri, suite, "main universe", _KEYRINGS / "ubuntu-archive-keyring.gpg")
-            return Archive(uri, "sid", "main", _KEYRINGS / "debian-archive-keyring.gpg")
+            return Archive(
+                uri, suite if own_release else "sid", "main", _KEYRINGS / "debian-archive-keyring.gpg"
+            )
     raise SwitchUnavailable(f"no main archive for {codename or 'this release'} in the machine's apt sources")
+
+
+def is_ubuntu(os_release: Mapping[str, str]) -> bool:
+    """Ubuntu, or something made of it."""
+    return "ubuntu" in {os_release.get("ID", ""), *os_release.get("ID_LIKE", "").split()}
+
+
+def release_name(os_release: Mapping[str, str]) -> str:
+    """Its codename, such as bookworm or noble; empty where there is none."""
+    return os_release.get("UBUNTU_CODENAME") or os_release.get("VERSION_CODENAME", "")
 
 
 def packages_in(print_uris: str) -> list[Package]:
@@ -129,11 +142,11 @@ class PrivateApt:
         (root / "status").touch()
         (root / "apt.conf").write_text(_APT_CONF.format(root=root))
 
-    def update(self) -> None:
+    def update(self, *, own_release: bool = False) -> None:
         """Fetch the archive's index. A mirror that is stale, and nothing worse, will do."""
         self._progress("Reading the package index", 0, 0)
         listing = self._run("--no-release-info", "indextargets", "--format", _TARGET_FORMAT, private=False)
-        archive = archive_for(_os_release(), listing)
+        archive = archive_for(os_release(), listing, own_release=own_release)
         try:
             self._fetch_index(archive, stale=False)
         except SwitchUnavailable as error:
@@ -211,7 +224,7 @@ class PrivateApt:
 _ENV: Final = {**os.environ, "LC_ALL": "C", "DEBIAN_FRONTEND": "noninteractive"}
 
 
-def _os_release() -> dict[str, str]:
+def os_release() -> dict[str, str]:
     """os-release(5). Written for shells, so quoted like a shell would."""
     for path in (Path("/etc/os-release"), Path("/usr/lib/os-release")):
         if path.exists():

@@ -6,22 +6,19 @@ matter.
 
 from __future__ import annotations
 
-import fcntl
-import hashlib
 import os
 import re
 import shutil
 import subprocess
-import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from bridge.errors import SwitchUnavailable
-from bridge.sandbox.debian import PrivateApt
 from bridge.sandbox.progress import Progress
+from bridge.sandbox.unpacked import private_root
 
 VERSION_MIN: Final = 20
 # Where Asterisk is installed, and what the PATH of ordinary users often lacks
@@ -71,7 +68,7 @@ def find_asterisk(configured: str | None, cache: Path, progress: Progress) -> As
     else:
         looked.append("none on PATH")
     try:
-        return _unpacked(_private_root(_PACKAGES, cache, progress))
+        return _unpacked(private_root(_PACKAGES, cache, progress))
     except SwitchUnavailable as error:
         looked.append(f"from packages into {cache}: {error}")
     raise SwitchUnavailable(
@@ -88,7 +85,7 @@ def find_sipp(cache: Path, progress: Progress) -> tuple[str, ...]:
     if on_path := shutil.which("sipp"):
         return (on_path,)
     try:
-        root = _private_root(("sip-tester",), cache, progress)
+        root = private_root(("sip-tester",), cache, progress)
     except SwitchUnavailable as error:
         raise SwitchUnavailable(
             f"SIPp is not on PATH, and not from packages into {cache}: {error}. Install sip-tester"
@@ -166,47 +163,3 @@ def _loader(root: Path) -> tuple[str, ...]:
         libraries = (root / place / triplet for place in ("usr/lib", "lib"))
         return str(loader), "--library-path", ":".join(str(path) for path in libraries if path.is_dir())
     raise SwitchUnavailable(f"the packages in {root} have no loader")
-
-
-def _private_root(names: Sequence[str], cache: Path, progress: Progress) -> Path:
-    """The directory `names` are unpacked in: an earlier one, or made now by one process while others wait."""
-    try:
-        return _private_root_or_error(names, cache, progress)
-    except OSError as error:
-        raise SwitchUnavailable(f"the cache cannot be written: {error}") from error
-
-
-def _private_root_or_error(names: Sequence[str], cache: Path, progress: Progress) -> Path:
-    with _one_at_a_time(cache, progress):
-        if kept := sorted(cache.glob(f"{names[0]}_*"), key=lambda path: path.stat().st_mtime):
-            return kept[-1]
-        with tempfile.TemporaryDirectory(prefix="apt-", dir=cache) as scratch:
-            apt = PrivateApt(Path(scratch, "apt"), progress)
-            apt.update()
-            packages = apt.resolve(names)
-            version = next((package.version for package in packages if package.name == names[0]), None)
-            if version is None:
-                raise SwitchUnavailable(f"the archive has no {names[0]}")
-            apt.download(names, packages)
-            made = Path(scratch, "root")
-            made.mkdir()
-            apt.unpack(packages, made)
-            versions = hashlib.sha256(
-                "\n".join(sorted(package.file for package in packages)).encode()
-            ).hexdigest()[:8]
-            return made.rename(cache / f"{names[0]}_{version}_{versions}")
-
-
-@contextmanager
-def _one_at_a_time(cache: Path, progress: Progress) -> Iterator[None]:
-    """A lock the kernel drops with its holder. What a killed holder left half done, the next sweeps away."""
-    cache.mkdir(parents=True, exist_ok=True)
-    with (cache / "lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            progress("Waiting for another process that unpacks the same", 0, 0)
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        for left_behind in cache.glob("apt-*"):
-            shutil.rmtree(left_behind, ignore_errors=True)
-        yield

@@ -117,7 +117,7 @@ def parse_caller(text: str, *, home: str = "DE") -> Number | Refuse:
 
 # A SIP name-addr or a bare URI of RFC 3261, as in P-Preferred-Identity of RFC 3325. Only its number counts.
 _SHOWN_AS: Final = re.compile(
-    r'(?:"[^"\\]*"|[^<>"@:,;]*)?<?(?:sips?|tel):(\+[0-9]{5,15})(?:[@;>][^<>,"]*>?)?', re.ASCII
+    r'(?:"(?:[^"\\]|\\.)*+" *|[^<>"@:,;]*)<?(?:sips?|tel):(\+[0-9]{5,15})(?:[@;>][^<>,"]*>?)?', re.ASCII
 )
 _SHOWN_AS_CHARS_MAX: Final = 300
 

@@ -77,6 +77,7 @@ def policy(settings: Settings) -> str:
             "script-src 'self'",
             "style-src 'self'",
             "img-src 'self'",
+            "media-src blob:",
             f"connect-src 'self' {switch.scheme}://{switch.netloc}",
             "base-uri 'none'",
             "form-action 'none'",

@@ -20,6 +20,15 @@ ALTER TABLE lease ALTER COLUMN trunk_id DROP NOT NULL;
 
 GRANT SELECT (direction, callee_id, anonymous, after_call_id) ON call TO callbridge_partner;
 
+-- From now on the phones of the users of this subscriber's app are rung. Workers read their books again when that is new.
+CREATE FUNCTION app_has_phones_v1(p_subscriber_id uuid) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    IF EXISTS (SELECT FROM subscriber s JOIN app a USING (app_id) WHERE s.subscriber_id = p_subscriber_id AND NOT a.phones) THEN
+        UPDATE app a SET phones = true FROM subscriber s
+         WHERE s.subscriber_id = p_subscriber_id AND a.app_id = s.app_id AND NOT a.phones;
+    END IF;
+END $$;
+
 -- Whether a phone of this subscriber is registered now.
 CREATE FUNCTION subscriber_reached_v1(p_subscriber_id uuid) RETURNS boolean LANGUAGE plpgsql STABLE AS $$
 BEGIN
@@ -173,5 +182,160 @@ EXCEPTION WHEN SQLSTATE 'BR900' THEN
     call_id := NULL;
 END $$;
 
+-- What a partner may know of its call: nothing of carriers, routes and costs.
+CREATE OR REPLACE FUNCTION call_told_v1(c call) RETURNS jsonb LANGUAGE sql STABLE AS $$
+    SELECT jsonb_build_object('call_id', told_id_v1('call', c.call_id), 'subscriber_id', told_id_v1('sub', c.subscriber_id),
+                              'account_id', told_id_v1('acc', c.account_id), 'a_number', c.a_number, 'b_number', c.b_number,
+                              'dialled', c.dialled, 'direction', c.direction, 'admitted_at', told_at_v1(c.admitted_at))
+$$;
+
+-- One call record as a line of JSON, beginning with its id. Functions like this one are inlined into a query, and a page of a
+-- hundred records is a fraction of the work that rows are.
+-- rating: received (it lasts, or nobody pays for it), rejected (refused), guided (ended without an answer), rated, rerated.
+CREATE FUNCTION cdr_json_v2(
+    p_call_id uuid, p_partner_id uuid, p_account_id uuid, p_subscriber_id uuid, p_a_number text, p_b_number text, p_dialled text,
+    p_state text, p_refuse_reason text, p_admitted_at timestamptz, p_answered_at timestamptz, p_ended_at timestamptz,
+    p_talk_ms bigint, p_q850_cause integer, p_release_party text, p_sell jsonb, p_billed_s integer, p_covered_s integer,
+    p_amount_micro bigint, p_written_off_micro bigint, p_currency text, p_revision integer, p_direction text
+) RETURNS text LANGUAGE sql STABLE PARALLEL SAFE AS $$
+    SELECT '{"cdr_id":"cdr_' || encode(uuid_send(p_call_id), 'hex')
+        || '","call_id":"call_' || encode(uuid_send(p_call_id), 'hex')
+        || '","partner_id":' || coalesce('"prt_' || encode(uuid_send(p_partner_id), 'hex') || '"', 'null')
+        || ',"account_id":' || coalesce('"acc_' || encode(uuid_send(p_account_id), 'hex') || '"', 'null')
+        || ',"subscriber_id":' || coalesce('"sub_' || encode(uuid_send(p_subscriber_id), 'hex') || '"', 'null')
+        || ',"a_number":' || to_json(p_a_number)
+        || ',"b_number":' || coalesce(to_json(p_b_number)::text, 'null')
+        || ',"dialled":' || to_json(p_dialled)
+        || ',"state":"' || p_state
+        || '","direction":"' || p_direction
+        || '","refuse_reason":' || coalesce(to_json(p_refuse_reason)::text, 'null')
+        || ',"rating_state":"' || CASE WHEN p_revision > 0 THEN 'rerated' WHEN p_billed_s IS NOT NULL THEN 'rated'
+                                       WHEN p_state = 'refused' THEN 'rejected'
+                                       WHEN p_ended_at IS NULL OR p_account_id IS NULL THEN 'received' ELSE 'guided' END
+        || '","admitted_at":' || instant_json_v1(p_admitted_at)
+        || ',"answered_at":' || instant_json_v1(p_answered_at)
+        || ',"ended_at":' || instant_json_v1(p_ended_at)
+        || ',"talk_ms":' || coalesce(p_talk_ms::text, 'null')
+        || ',"q850_cause":' || coalesce(p_q850_cause::text, 'null')
+        || ',"release_party":' || coalesce('"' || p_release_party || '"', 'null')
+        || ',"destination":' || coalesce((p_sell -> 'destination')::text, 'null')
+        || ',"prefix":' || coalesce((p_sell -> 'prefix')::text, 'null')
+        || ',"rate":' || coalesce('"' || money_text_v1((p_sell -> 'rate_micro')::bigint) || '"', 'null')
+        || ',"billed_s":' || coalesce(p_billed_s::text, 'null')
+        || ',"covered_s":' || coalesce(p_covered_s::text, 'null')
+        || ',"charge":' || coalesce('"' || money_text_v1(p_amount_micro - p_written_off_micro) || '"', 'null')
+        || ',"written_off":' || coalesce('"' || money_text_v1(p_written_off_micro) || '"', 'null')
+        || ',"currency":' || coalesce('"' || p_currency || '"', 'null')
+        || ',"revision":' || coalesce(p_revision, 0)
+        || '}'
+$$;
+
+-- A page of call records before p_before, newest first, one line of JSON each: of a partner's account, else of a partner, else of all.
+-- However few fit the filters, no more than 10 000 are looked at. reach: there are more to look at, before this one.
+-- The settings leave a planner that knows neither the partner nor the time one way only: down the index of the list, then by
+-- key. It must not try another for the second partner it meets.
+CREATE OR REPLACE FUNCTION cdr_page_v1(
+    p_partner_id uuid, p_account_id uuid, p_before uuid, p_since uuid, p_rows integer, p_state text, p_subscriber_id uuid,
+    p_a_number text, p_b_prefix text, p_min_talk_ms bigint, OUT lines text, OUT reach uuid
+) LANGUAGE plpgsql STABLE
+SET timezone = 'UTC' SET plan_cache_mode = force_generic_plan SET enable_sort = off SET enable_seqscan = off
+SET enable_bitmapscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
+DECLARE
+    looks CONSTANT integer := 10000;
+    found integer;
+BEGIN
+    IF p_account_id IS NOT NULL AND p_partner_id IS NOT NULL THEN
+        SELECT count(*), string_agg(t.line, chr(10) ORDER BY t.call_id DESC NULLS LAST) INTO found, lines FROM (
+            SELECT c.call_id,
+                   cdr_json_v2(c.call_id, c.partner_id, c.account_id, c.subscriber_id, c.a_number, c.b_number, c.dialled, c.state,
+                               c.refuse_reason, c.admitted_at, c.answered_at, c.ended_at, c.talk_ms, c.q850_cause, c.release_party,
+                               coalesce(r.sell, c.sell), coalesce(r.billed_s, h.billed_s), h.covered_s,
+                               coalesce(r.amount_micro, h.amount_micro), coalesce(r.written_off_micro, h.written_off_micro), h.currency,
+                               r.revision, c.direction) AS line
+              FROM (SELECT * FROM (
+                       SELECT x.call_id, x.partner_id, x.account_id, x.subscriber_id, x.a_number, x.b_number, x.dialled, x.state,
+                              x.refuse_reason, x.admitted_at, x.answered_at, x.ended_at, x.talk_ms, x.q850_cause, x.release_party, x.sell,
+                              x.direction
+                         FROM call x
+                        WHERE x.account_id = p_account_id AND x.partner_id IS NOT NULL AND x.call_id < p_before AND x.call_id >= p_since
+                        ORDER BY x.call_id DESC NULLS LAST LIMIT looks) w
+                     WHERE (p_account_id IS NULL OR w.account_id = p_account_id) AND (p_state IS NULL OR w.state = p_state)
+                       AND (p_partner_id IS NULL OR w.partner_id = p_partner_id)
+                       AND (p_subscriber_id IS NULL OR w.subscriber_id = p_subscriber_id)
+                       AND (p_a_number IS NULL OR w.a_number = p_a_number)
+                       AND (p_b_prefix IS NULL OR starts_with(w.b_number, p_b_prefix))
+                       AND (p_min_talk_ms IS NULL OR w.talk_ms >= p_min_talk_ms) LIMIT p_rows) c
+              LEFT JOIN charge h USING (call_id)
+              LEFT JOIN LATERAL (SELECT o.revision, o.sell, o.billed_s, o.amount_micro, o.written_off_micro FROM rerating o
+                                  WHERE o.call_id = c.call_id ORDER BY o.revision DESC LIMIT 1) r ON true) t;
+        IF found < p_rows THEN
+            SELECT x.call_id INTO reach FROM call x
+             WHERE x.account_id = p_account_id AND x.partner_id IS NOT NULL AND x.call_id < p_before AND x.call_id >= p_since
+             ORDER BY x.call_id DESC NULLS LAST OFFSET looks - 1 LIMIT 1;
+        END IF;
+    ELSIF p_partner_id IS NOT NULL THEN
+        SELECT count(*), string_agg(t.line, chr(10) ORDER BY t.call_id DESC NULLS LAST) INTO found, lines FROM (
+            SELECT c.call_id,
+                   cdr_json_v2(c.call_id, c.partner_id, c.account_id, c.subscriber_id, c.a_number, c.b_number, c.dialled, c.state,
+                               c.refuse_reason, c.admitted_at, c.answered_at, c.ended_at, c.talk_ms, c.q850_cause, c.release_party,
+                               coalesce(r.sell, c.sell), coalesce(r.billed_s, h.billed_s), h.covered_s,
+                               coalesce(r.amount_micro, h.amount_micro), coalesce(r.written_off_micro, h.written_off_micro), h.currency,
+                               r.revision, c.direction) AS line
+              FROM (SELECT * FROM (
+                       SELECT x.call_id, x.partner_id, x.account_id, x.subscriber_id, x.a_number, x.b_number, x.dialled, x.state,
+                              x.refuse_reason, x.admitted_at, x.answered_at, x.ended_at, x.talk_ms, x.q850_cause, x.release_party, x.sell,
+                              x.direction
+                         FROM call x
+                        WHERE x.partner_id = p_partner_id AND x.call_id < p_before AND x.call_id >= p_since
+                        ORDER BY x.call_id DESC NULLS LAST LIMIT looks) w
+                     WHERE (p_account_id IS NULL OR w.account_id = p_account_id) AND (p_state IS NULL OR w.state = p_state)
+                       AND (p_partner_id IS NULL OR w.partner_id = p_partner_id)
+                       AND (p_subscriber_id IS NULL OR w.subscriber_id = p_subscriber_id)
+                       AND (p_a_number IS NULL OR w.a_number = p_a_number)
+                       AND (p_b_prefix IS NULL OR starts_with(w.b_number, p_b_prefix))
+                       AND (p_min_talk_ms IS NULL OR w.talk_ms >= p_min_talk_ms) LIMIT p_rows) c
+              LEFT JOIN charge h USING (call_id)
+              LEFT JOIN LATERAL (SELECT o.revision, o.sell, o.billed_s, o.amount_micro, o.written_off_micro FROM rerating o
+                                  WHERE o.call_id = c.call_id ORDER BY o.revision DESC LIMIT 1) r ON true) t;
+        IF found < p_rows THEN
+            SELECT x.call_id INTO reach FROM call x
+             WHERE x.partner_id = p_partner_id AND x.call_id < p_before AND x.call_id >= p_since
+             ORDER BY x.call_id DESC NULLS LAST OFFSET looks - 1 LIMIT 1;
+        END IF;
+    ELSE
+        SELECT count(*), string_agg(t.line, chr(10) ORDER BY t.call_id DESC) INTO found, lines FROM (
+            SELECT c.call_id,
+                   cdr_json_v2(c.call_id, c.partner_id, c.account_id, c.subscriber_id, c.a_number, c.b_number, c.dialled, c.state,
+                               c.refuse_reason, c.admitted_at, c.answered_at, c.ended_at, c.talk_ms, c.q850_cause, c.release_party,
+                               coalesce(r.sell, c.sell), coalesce(r.billed_s, h.billed_s), h.covered_s,
+                               coalesce(r.amount_micro, h.amount_micro), coalesce(r.written_off_micro, h.written_off_micro), h.currency,
+                               r.revision, c.direction) AS line
+              FROM (SELECT * FROM (
+                       SELECT x.call_id, x.partner_id, x.account_id, x.subscriber_id, x.a_number, x.b_number, x.dialled, x.state,
+                              x.refuse_reason, x.admitted_at, x.answered_at, x.ended_at, x.talk_ms, x.q850_cause, x.release_party, x.sell,
+                              x.direction
+                         FROM call x
+                        WHERE x.call_id < p_before AND x.call_id >= p_since
+                        ORDER BY x.call_id DESC LIMIT looks) w
+                     WHERE (p_account_id IS NULL OR w.account_id = p_account_id) AND (p_state IS NULL OR w.state = p_state)
+                       AND (p_partner_id IS NULL OR w.partner_id = p_partner_id)
+                       AND (p_subscriber_id IS NULL OR w.subscriber_id = p_subscriber_id)
+                       AND (p_a_number IS NULL OR w.a_number = p_a_number)
+                       AND (p_b_prefix IS NULL OR starts_with(w.b_number, p_b_prefix))
+                       AND (p_min_talk_ms IS NULL OR w.talk_ms >= p_min_talk_ms) LIMIT p_rows) c
+              LEFT JOIN charge h USING (call_id)
+              LEFT JOIN LATERAL (SELECT o.revision, o.sell, o.billed_s, o.amount_micro, o.written_off_micro FROM rerating o
+                                  WHERE o.call_id = c.call_id ORDER BY o.revision DESC LIMIT 1) r ON true) t;
+        IF found < p_rows THEN
+            SELECT x.call_id INTO reach FROM call x
+             WHERE x.call_id < p_before AND x.call_id >= p_since
+             ORDER BY x.call_id DESC OFFSET looks - 1 LIMIT 1;
+        END IF;
+    END IF;
+END $$;
+GRANT EXECUTE ON FUNCTION
+    cdr_json_v2(uuid, uuid, uuid, uuid, text, text, text, text, text, timestamptz, timestamptz, timestamptz, bigint, integer, text,
+                jsonb, integer, integer, bigint, bigint, text, integer, text) TO callbridge_partner;
+DROP FUNCTION cdr_json_v1;
 DROP FUNCTION call_admit_paced_v1;
 DROP FUNCTION call_admit_v2;

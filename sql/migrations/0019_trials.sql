@@ -186,6 +186,7 @@ BEGIN
 END $$;
 
 GRANT SELECT ON trial, trial_sample TO callbridge_partner;
+GRANT EXECUTE ON FUNCTION trial_measures_v1(uuid) TO callbridge_partner;
 ALTER TABLE trial ENABLE ROW LEVEL SECURITY;
 ALTER TABLE trial_sample ENABLE ROW LEVEL SECURITY;
 CREATE POLICY own ON trial TO callbridge_partner USING (partner_id = (SELECT partner_asking_v1()));

@@ -92,8 +92,18 @@ BEGIN
     RETURN (SELECT o.message_id FROM voice_message o WHERE o.call_id = p_call_id AND o.deleted_at IS NULL);
 END $$;
 
+-- Over which trunk a call came in from the network: for operators, and for the partner whose trunk it is.
+CREATE FUNCTION call_trunk_in_v1(p_call_id uuid) RETURNS TABLE (trunk_id uuid, trunk text)
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = bridge, pg_temp AS $$
+    SELECT t.trunk_id, t.name
+      FROM call c JOIN trunk t ON t.trunk_id = c.trunk_in_id
+     WHERE c.call_id = p_call_id
+       AND (partner_asking_v1() IS NULL OR (c.partner_id = partner_asking_v1() AND t.partner_id = c.partner_id))
+$$;
+
 -- ---------------------------------------------------------------- each sees its own
 
 GRANT SELECT ON voice_message TO callbridge_partner;
 ALTER TABLE voice_message ENABLE ROW LEVEL SECURITY;
 CREATE POLICY own ON voice_message TO callbridge_partner USING (partner_id = (SELECT partner_asking_v1()));
+GRANT EXECUTE ON FUNCTION call_trunk_in_v1(uuid) TO callbridge_partner;

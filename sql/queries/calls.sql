@@ -167,7 +167,7 @@ SELECT l.call_id, l.channel, c.uniqueid, c.admitted_at, l.answered_at, l.limit_m
 
 -- name: endings
 -- How calls ended, for the second witness to compare with.
-SELECT c.call_id, c.state, c.answered_at, c.ended_at, c.talk_ms, c.ended_by, l.attempt_no
+SELECT c.call_id, c.state, c.direction, c.answered_at, c.ended_at, c.talk_ms, c.ended_by, l.attempt_no
   FROM call c LEFT JOIN lease l USING (call_id) WHERE c.call_id = ANY (:call_ids::uuid[]);
 
 -- name: adopt!

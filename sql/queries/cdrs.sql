@@ -24,6 +24,10 @@ SELECT w.name AS switch, c.uniqueid, c.ended_by, c.routes FROM call c LEFT JOIN 
 SELECT x.attempt_no, x.outcome, x.fault, x.sip_code, x.q850_cause, x.pdd_ms, x.ended_at, t.trunk_id, t.trunk
   FROM attempt x LEFT JOIN call_own_trunks_v1(:call_id) t USING (attempt_no) WHERE x.call_id = :call_id ORDER BY x.attempt_no;
 
+-- name: trunk_in^
+-- Nobody's trunk is named to somebody else.
+SELECT * FROM call_trunk_in_v1(:call_id);
+
 -- name: bundles_own
 SELECT * FROM call_bundles_v1(:call_id);
 

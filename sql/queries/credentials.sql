@@ -13,6 +13,9 @@ SELECT s.subscriber_id, s.partner_id, :realm, :digest, :media, :contacts_max, cl
   FROM subscriber s WHERE s.subscriber_id = :subscriber_id
 RETURNING credential_id, created_at, expires_at;
 
+-- name: app_has_phones!
+SELECT app_has_phones_v1(:subscriber_id);
+
 -- name: end_oldest!
 -- All but the newest. Under the lock of the subscriber.
 UPDATE sip_credential c SET revoked_at = clock_timestamp()
@@ -52,3 +55,33 @@ DELETE FROM asterisk.ps_contacts WHERE id = ANY (:ids);
 DELETE FROM asterisk.ps_contacts c
  WHERE c.switch_id = :switch_id AND NOT EXISTS (SELECT FROM sip_credential_now n WHERE n.endpoint = c.endpoint)
 RETURNING c.id;
+
+-- name: ban!
+INSERT INTO sip_ban (switch_id, address, subscriber_id, failures, expires_at)
+SELECT :switch_id::uuid, :address::inet, :subscriber_id::uuid, :failures::integer, :until::timestamptz
+ WHERE :subscriber_id::uuid IS NULL OR EXISTS (SELECT FROM subscriber s WHERE s.subscriber_id = :subscriber_id::uuid);
+
+-- name: banned
+-- Addresses, the newest first.
+SELECT b.address, max(b.expires_at) AS expires_at FROM sip_ban b
+ WHERE b.switch_id = :switch_id AND b.address IS NOT NULL AND b.expires_at > now()
+ GROUP BY b.address ORDER BY max(b.banned_at) DESC LIMIT :rows;
+
+-- name: bans
+-- All that are in force.
+SELECT b.sip_ban_id, host(b.address) || CASE WHEN masklen(b.address) IN (32, 128) THEN '' ELSE '/' || masklen(b.address) END AS address,
+       'u' || replace(b.subscriber_id::text, '-', '') AS endpoint, b.failures, b.banned_at, b.expires_at
+  FROM sip_ban b WHERE b.expires_at > now() ORDER BY b.sip_ban_id DESC;
+
+-- name: lift$
+-- End what bans an address or an endpoint. How many there were.
+WITH ended AS (
+    UPDATE sip_ban b SET expires_at = now(), lifted_by = :actor
+     WHERE b.expires_at > now() AND (host(b.address) = :who OR b.address::text = :who
+                                     OR 'u' || replace(b.subscriber_id::text, '-', '') = :who) RETURNING 1)
+SELECT count(*) FROM ended;
+
+-- name: forget_users!
+-- Credentials, and bans, that ended long ago.
+WITH gone AS (DELETE FROM sip_ban WHERE expires_at < now() - interval '90 days')
+DELETE FROM sip_credential WHERE expires_at < now() - interval '7 days';

@@ -44,7 +44,8 @@ SELECT b.name, w.units, w.units - w.used_units - w.held_units AS left_units, (w.
 -- Of one subscriber, newest first: those they made and those for them. What a call cost is what its newest price says, less what no
 -- money was left for. A call that reached no phone and went on as another is told as that other.
 SELECT c.call_id, c.incoming, c.number, c.state, c.refuse_reason, c.admitted_at, c.talk_ms, n.currency, n.covered_s,
-       coalesce(r.amount_micro - r.written_off_micro, n.amount_micro - n.written_off_micro) AS cost_micro
+       coalesce(r.amount_micro - r.written_off_micro, n.amount_micro - n.written_off_micro) AS cost_micro,
+       m.message_id, m.duration_ms
   FROM ((SELECT o.call_id, false AS incoming, coalesce(o.b_number, o.dialled) AS number, o.state, o.refuse_reason, o.admitted_at, o.talk_ms
            FROM call o
           WHERE o.subscriber_id = :subscriber_id AND o.direction <> 'in' AND o.call_id < :before
@@ -60,6 +61,7 @@ SELECT c.call_id, c.incoming, c.number, c.state, c.refuse_reason, c.admitted_at,
             AND (i.direction = 'in' OR i.subscriber_id IS DISTINCT FROM i.callee_id)
           ORDER BY i.call_id DESC LIMIT :rows)) c
   LEFT JOIN charge n ON n.call_id = c.call_id AND NOT c.incoming
+  LEFT JOIN voice_message m ON m.call_id = c.call_id AND c.incoming AND m.deleted_at IS NULL
   LEFT JOIN LATERAL (SELECT v.amount_micro, v.written_off_micro FROM rerating v WHERE v.call_id = n.call_id
                       ORDER BY v.revision DESC LIMIT 1) r ON true
  ORDER BY c.call_id DESC LIMIT :rows;

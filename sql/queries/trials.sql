@@ -33,6 +33,6 @@ SELECT t.trial_id, t.window_id, w.rollout_id, w.name, t.thresholds, t.trial_s, t
  ORDER BY t.trial_id DESC LIMIT :rows;
 
 -- name: window_named$
--- Windows by id or name; of the same name, the newest.
+-- Windows by key or name; of the same name, the newest.
 SELECT w.window_id FROM rollout_window w
- WHERE w.window_id::text = :name OR w.name = :name ORDER BY w.window_id::text = :name DESC, w.window_id DESC LIMIT 1;
+ WHERE w.window_id = :window_id OR w.name = :name ORDER BY w.window_id = :window_id DESC NULLS LAST, w.window_id DESC LIMIT 1;

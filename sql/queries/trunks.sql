@@ -3,7 +3,7 @@
 -- name: trunks
 SELECT t.trunk_id, t.partner_id, t.name, t.host, t.port, t.transport, t.codecs, t.auth_username, t.allowed_ips, t.capacity, t.cps,
        t.b_format, t.a_format, t.tech_prefix, t.origin, t.policy_class, t.priority, t.ring_s, t.deck_id, t.enabled, t.state,
-       t.qualify_s, t.edition, s.health, s.health_at, s.applied_edition, s.applied_at, s.apply_error
+       t.qualify_s, t.kind, t.business_number, t.edition, s.health, s.health_at, s.applied_edition, s.applied_at, s.apply_error
   FROM trunk t LEFT JOIN trunk_state s USING (trunk_id)
  WHERE t.trunk_id < :before AND (:state::text IS NULL OR t.state = :state)
    AND (:health::text IS NULL OR coalesce(s.health, 'unknown') = :health)
@@ -12,7 +12,7 @@ SELECT t.trunk_id, t.partner_id, t.name, t.host, t.port, t.transport, t.codecs, 
 -- name: trunk^
 SELECT t.trunk_id, t.partner_id, t.name, t.host, t.port, t.transport, t.codecs, t.auth_username, t.allowed_ips, t.capacity, t.cps,
        t.b_format, t.a_format, t.tech_prefix, t.origin, t.policy_class, t.priority, t.ring_s, t.deck_id, t.enabled, t.state,
-       t.qualify_s, t.edition, s.health, s.health_at, s.applied_edition, s.applied_at, s.apply_error
+       t.qualify_s, t.kind, t.business_number, t.edition, s.health, s.health_at, s.applied_edition, s.applied_at, s.apply_error
   FROM trunk t LEFT JOIN trunk_state s USING (trunk_id) WHERE t.trunk_id = :trunk_id;
 
 -- name: settings^
@@ -23,10 +23,10 @@ SELECT t.*, a.currency FROM trunk t JOIN account a USING (account_id)
 -- name: add_trunk$
 INSERT INTO trunk (name, partner_id, account_id, deck_id, host, port, transport, codecs, auth_username, auth_secret, allowed_ips,
                    capacity, cps, b_format, a_format, tech_prefix, origin, policy_class, priority, ring_s, enabled, was_enabled,
-                   qualify_s)
+                   qualify_s, kind, business_number)
 VALUES (:name, :partner_id, :account_id, :deck_id, :host, :port, :transport, :codecs, :auth_username, :auth_secret, :allowed_ips,
         :capacity, :cps, :b_format, :a_format, :tech_prefix, :origin, :policy_class, :priority, :ring_s, :enabled, :enabled,
-        :qualify_s)
+        :qualify_s, :kind, :business_number)
 RETURNING trunk_id;
 
 -- name: change_trunk!
@@ -54,7 +54,10 @@ SELECT d.deck_id, d.currency FROM deck d
 SELECT EXISTS (SELECT FROM trunk WHERE name = :name UNION ALL SELECT FROM app WHERE name = :name);
 
 -- name: addresses_taken$
-SELECT trunk_addresses_taken_v1(:trunk_id, :networks);
+SELECT trunk_addresses_taken_v2(:trunk_id, :kind, :networks);
+
+-- name: business_number_taken$
+SELECT EXISTS (SELECT FROM trunk WHERE business_number = :business_number);
 
 -- name: carrier_account$
 -- Where what a partner's trunks cost is booked, if there is such an account.
@@ -80,7 +83,7 @@ SELECT trunk_seen_v1(:trunk_id, :health);
 -- name: peers
 -- Every trunk as the switch is to have it.
 SELECT t.trunk_id, t.name, t.host, t.port, t.transport, t.codecs, t.auth_username, t.auth_secret, t.allowed_ips, t.qualify_s,
-       t.enabled, coalesce(s.health, 'unknown') AS health, t.edition, s.applied_edition, s.apply_error
+       t.enabled, t.kind, t.business_number, coalesce(s.health, 'unknown') AS health, t.edition, s.applied_edition, s.apply_error
   FROM trunk t LEFT JOIN trunk_state s USING (trunk_id) ORDER BY t.name;
 
 -- name: applied!

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, MutableMapping
+from collections.abc import AsyncIterator, Iterator, Mapping, MutableMapping
 from contextlib import asynccontextmanager
 from dataclasses import asdict
 from typing import Any
@@ -12,7 +12,7 @@ import pytest
 import structlog.testing
 
 from bridge.asterisk.agi_header import Request
-from bridge.asterisk.agi_server import AgiServer, Handler
+from bridge.asterisk.agi_server import AgiServer, Handler, Wait
 from bridge.errors import ChannelGone, SwitchUnavailable
 
 DEADLINE_S = 5.0
@@ -103,8 +103,10 @@ class Line:
 
 
 @asynccontextmanager
-async def listening(handler: Handler = authorise, **limits: float) -> AsyncIterator[Line]:
-    server = AgiServer({"authorise": handler}, **limits)  # type: ignore[arg-type]
+async def listening(
+    handler: Handler = authorise, waits: Mapping[str, Wait] | None = None, **limits: float
+) -> AsyncIterator[Line]:
+    server = AgiServer({"authorise": handler}, waits=waits, **limits)  # type: ignore[arg-type]
     _, port = await server.start("127.0.0.1", 0)
     line = Line(server, port)
     try:
@@ -396,3 +398,59 @@ async def test_workers_share_a_port_only_when_told(header: bytes) -> None:
         await second.stop(0)
         with pytest.raises(SwitchUnavailable, match=f"port {line.port}: Address already in use"):
             await second.start("127.0.0.1", line.port, reuse_port=False)
+
+
+AWAITED = b"script: awaited"
+
+
+async def test_who_may_wait_has_a_deadline_of_its_own(header: bytes) -> None:
+    """The server's is over long before the answer."""
+    ready = asyncio.Event()
+
+    async def awaited(request: Request, gone: asyncio.Event) -> str | None:
+        await ready.wait()
+        assert not gone.is_set()
+        return "dial;PJSIP/1@a"
+
+    async with listening(waits={"awaited": Wait(awaited, DEADLINE_S)}, deadline_s=0.05) as line:
+        slow, late = await line.connect(), await line.connect()
+        slow.say(header.replace(b"script: authorise", AWAITED))
+        late.say(header[:20])
+        assert (
+            await late.hear() == FAILURE
+        )  # whose header never ended: by then the deadline has passed for all
+        ready.set()
+        assert await slow.call(b"") == ANSWER
+        assert await line.idle() == {"accepted": 2, "answered": 1, "timed_out": 1}
+
+
+async def test_who_waits_too_long_fails(header: bytes) -> None:
+    async def awaited(request: Request, gone: asyncio.Event) -> str | None:
+        await gone.wait()
+        return "dial;PJSIP/1@a"
+
+    async with listening(waits={"awaited": Wait(awaited, 0.05)}) as line:
+        assert await (await line.connect()).call(header.replace(b"script: authorise", AWAITED)) == FAILURE
+        assert await line.idle() == {"accepted": 1, "timed_out": 1}
+
+
+@pytest.mark.parametrize("said", [b"HANGUP\n", b""])
+async def test_who_waits_is_told_that_the_caller_has_gone(header: bytes, said: bytes) -> None:
+    began, told = asyncio.Event(), asyncio.Event()
+
+    async def awaited(request: Request, gone: asyncio.Event) -> str | None:
+        began.set()
+        await gone.wait()
+        told.set()
+        return None
+
+    async with listening(waits={"awaited": Wait(awaited, DEADLINE_S)}) as line:
+        switch = await line.connect()
+        switch.say(header.replace(b"script: authorise", AWAITED))
+        async with asyncio.timeout(DEADLINE_S):
+            await began.wait()
+            switch.say(said)
+            if not said:
+                switch.writer.close()
+            await told.wait()
+        assert await line.idle() == {"accepted": 1, "gone": 1}

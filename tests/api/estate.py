@@ -9,6 +9,7 @@ from httpx import Response
 
 from bridge.api.fields import show_id
 from bridge.calls.admit import Admitted
+from bridge.rollout.store.trials import Trials
 from bridge.sandbox.seed import APP
 from tests.api.decks import FIRST, staged
 from tests.api.scene import Api, Partner
@@ -39,6 +40,7 @@ async def estate(house: Telling, partner: Partner, digit: int) -> dict[str, str]
     await _carrier(partner, found, name)
     await _customer(api, partner, found, name, digit)
     await _called(api, partner, found)
+    await _rolled_out(api, partner, found, name, digit)
     await _listened(house, partner, found)
     found["app_id"] = told(await partner.get("/v1/apps"))["data"][0]["app_id"]
     key = {"name": name, "scopes": ["cdrs:read"]}
@@ -94,6 +96,37 @@ async def _called(api: Api, partner: Partner, found: dict[str, str]) -> None:
     found["usage_id"] = told(used)["usage_id"]
     found["subject_id"] = found["subject"] = found["subscriber_id"]
     found["b_number"] = GERMANY
+
+
+async def _rolled_out(api: Api, partner: Partner, found: dict[str, str], name: str, digit: int) -> None:
+    """Of an app of its own, in which the subscriber is another one than above."""
+    await api.house.rows("INSERT INTO app (name, sip_host) VALUES ($1, '127.0.0.1')", f"{name}_app")
+    new = {"app": f"{name}_app", "name": name, "partner_id": partner.id}
+    people = []
+    for last in (3, 4):
+        if last == 4:  # who is made before the rollout may call, who comes after waits
+            rollout = told(await api.operator.post("/v1/rollouts", new))["rollout_id"]
+            found |= {"rollout_id": rollout}
+        one = {"app": new["app"], "a_number": f"+4930231250{last}{digit}", "plan_id": found["plan_id"]}
+        people.append(told(await partner.post("/v1/subscribers", one))["subscriber_id"])
+        proof = {"method": "attested", "reference": "contract 1"}
+        told(await partner.post(f"/v1/subscribers/{people[-1]}/proofs", proof))
+    at = f"/v1/rollouts/{found['rollout_id']}"
+    found["window_id"] = told(
+        await partner.post(f"{at}/windows", {"name": name, "thresholds": {"live_max": 100}})
+    )["window_id"]
+    found["next_window_id"] = told(await partner.post(f"{at}/windows", {"name": f"{name} 2"}))["window_id"]
+    found["wave_id"] = told(await partner.post(f"{at}/waves", {"country": "GB"}))["wave_id"]
+    told(await partner.post(f"{at}/windows/{found['window_id']}/open"))
+    await Trials(api.house.pool).step()
+    asked = {"inviter_id": people[0], "number": f"+493023125098{digit}"}
+    found["invite_id"] = told(await partner.post(f"{at}/invites", asked))["invite_id"]
+    found |= {
+        "inviter_id": people[0],
+        "member_id": people[1],
+        "root_id": people[0],
+        "of_partner_id": partner.id,
+    }
 
 
 async def _listened(house: Telling, partner: Partner, found: dict[str, str]) -> None:

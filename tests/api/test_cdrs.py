@@ -40,7 +40,7 @@ async def test_a_record_says_what_happened(api: Api) -> None:
         "cdr_id": cdr(call_id), "call_id": f"call_{call_id.hex}", "partner_id": api.alpha.id, "a_number": who.a_number,
         "state": "answered", "rating_state": "rated", "talk_ms": 61_000, "billed_s": 61, "destination": "Germany",
         "prefix": "49", "rate": "0.06", "charge": "0.061", "written_off": "0.00", "currency": "EUR", "revision": 0,
-        "release_party": "caller", "refuse_reason": None,
+        "release_party": "caller", "direction": "out", "refuse_reason": None,
         "answered_at": row["answered_at"].isoformat(timespec="milliseconds").replace("+00:00", "Z"),
     } == found  # fmt: skip
     Cdr.model_validate(found)

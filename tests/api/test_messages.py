@@ -189,3 +189,33 @@ async def test_nobody_is_told_of_what_never_was(api: Api, folder: Path) -> None:
         api.operator.ask("DELETE", path),
     ):
         problem(await asked, 404, "not_found")
+
+
+async def test_only_the_partner_whose_trunk_it_is_is_told_of_it(api: Api) -> None:
+    call_ids = []
+    for owner in (api.alpha, api.beta):
+        to = await subscriber(api, owner)
+        call_id = (await api.house.admitted(await api.house.subscriber(1_000_000))).frozen.call_id
+        await api.house.rows(
+            "UPDATE call SET direction = 'in', callee_id = $2, partner_id = $3, "
+            "trunk_in_id = (SELECT trunk_id FROM trunk WHERE name = 'alpha') WHERE call_id = $1",
+            call_id, to, owner.partner_id,
+        )  # fmt: skip
+        await api.house.end(ended(call_id, 5_000))
+        call_ids.append(show_id("call", call_id))
+    await api.own("trunk", api.alpha, name="alpha")
+    asked = {
+        "theirs": (api.alpha, call_ids[0]),
+        "anothers": (api.beta, call_ids[1]),
+        "ours": (api.operator, call_ids[1]),
+    }
+    told = {
+        name: (await client.get(f"/v1/calls/{call_id}")).json()["trunk_in"]
+        for name, (client, call_id) in asked.items()
+    }
+    assert told["anothers"] is None
+    assert told["theirs"] == told["ours"]
+    assert told["ours"]["trunk"] == "alpha"
+    cdr = (await api.beta.get(f"/v1/cdrs/cdr_{call_ids[1].removeprefix('call_')}")).json()
+    assert cdr["direction"] == "in"
+    assert "alpha" not in str(cdr)

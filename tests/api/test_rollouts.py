@@ -115,6 +115,11 @@ async def test_windows_that_make_no_sense(rollout: Rollout) -> None:
     ):
         problem(await rollout.post("/windows", {"name": "w"} | wrong), 422, "invalid_request")
     made = await rollout.window(opens_at="2030-01-01T00:00:00Z")
+    after = await rollout.window(next_window_id=made["window_id"], trial_s=60, thresholds={"cps_max": 5})
+    assert after["next_window_id"] == made["window_id"]
+    itself = {"next_window_id": made["window_id"]}
+    at = f"{rollout.path}/windows/{made['window_id']}"
+    problem(await rollout.api.alpha.patch(at, itself), 422, "invalid_request")
     late = await rollout.api.alpha.patch(
         f"{rollout.path}/windows/{made['window_id']}", {"closes_at": "2029-01-01T00:00:00Z"}
     )
@@ -190,6 +195,7 @@ async def test_the_server_key_is_given(rollout: Rollout) -> None:
     wave = told(await rollout.post("/waves", {"country": "DE", "server_key": False}))
     problem(await rollout.post("/waves", {"country": "DE"}), 409, "conflict")
     problem(await rollout.post("/waves", {"of_partner_id": rollout.api.beta.id}), 404, "not_found")
+    told(await rollout.post("/waves", {"of_partner_id": rollout.api.alpha.id}))
     await rollout.opened()
     code = told(await rollout.post("/invites", {"inviter_id": rollout.ada, "number": number}))["code"]
     keyed = told(await rollout.post("/invites/accept", {"subscriber_id": bob, "code": code}))

@@ -230,7 +230,7 @@ PLACES: dict[str, Any] = {
     "ring_s": lambda evil: {"ring_s": evil},
 }
 HARMLESS = {  # the same character is no harm everywhere
-    "auth_secret": {"", "a=b", "a,b"},
+    "auth_secret": {"", "a=b", "a,b", "a/b", "../a"},
     "tech_prefix": {""},
 }
 

@@ -47,6 +47,7 @@ HAMBURG: Final = "+494066969000"  # hasty, which lets it ring two seconds, then 
 ALPHA_MICRO_PER_S: Final = 200
 BETA_MICRO_PER_6_S: Final = 1_800
 
+BAN_AFTER: Final = 12
 RULES: Final = {"slice_s": 4, "slice_lead_s": 2.0, "witness_s": 1.0, "wake_s": 3, "app_ring_s": 5}
 
 MESSAGE_S_MAX: Final = 8
@@ -95,6 +96,7 @@ class World:
             "calls": dict(RULES),
             "messages": {"message_s_max": MESSAGE_S_MAX},
             "switch": {"emergency_trunk": "alpha", "call_ended": self.call_ended},
+            "users": {"ban_after": BAN_AFTER, "ban_s": 10, "spared": ["127.0.0.1/32"]},
         }
 
 

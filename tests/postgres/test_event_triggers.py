@@ -64,8 +64,8 @@ async def test_a_call_from_admission_to_its_charge(house: Seeded) -> None:
     assert datetime.fromisoformat(told[1][2]["ringing_at"]) >= datetime.fromisoformat(last["admitted_at"])
     # What carriers cost, and which they are, is nobody's business.
     assert set().union(*(data for _, _, data in told)) == {
-        "call_id", "subscriber_id", "account_id", "a_number", "b_number", "dialled", "admitted_at", "ringing_at",
-        "pdd_ms", "answered_at", "ended_at", "state", "talk_ms", "q850_cause", "release_party", "charge",
+        "call_id", "subscriber_id", "account_id", "a_number", "b_number", "dialled", "direction", "admitted_at",
+        "ringing_at", "pdd_ms", "answered_at", "ended_at", "state", "talk_ms", "q850_cause", "release_party", "charge",
     }  # fmt: skip
 
 

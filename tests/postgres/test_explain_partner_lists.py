@@ -12,6 +12,7 @@ from bridge import queries
 from bridge.database import Connection
 from bridge.partners.store import add_partner
 from bridge.queries import Query
+from bridge.sandbox.seed import APP
 from tests.postgres.test_explain_lists import asking
 from tests.seeded import Seeded
 
@@ -82,6 +83,23 @@ FILL = f"""
     SELECT 'p' || n, deck_id, '{{big}}' FROM deck, generate_series(1, {ROWS}) n WHERE deck.name = 'sell standard';
     INSERT INTO number (partner_id, e164, country, kind)
     SELECT '{{big}}', '+4930' || 20000000 + n, 'DE', 'geographic' FROM generate_series(1, {ROWS}) n;
+    INSERT INTO app (name, sip_host) SELECT 'app' || n, '127.0.0.1' FROM generate_series(1, 500) n;
+    INSERT INTO rollout (app_id, partner_id, name)
+    SELECT app_id, CASE WHEN name < 'app12' THEN '{{small}}'::uuid ELSE '{{big}}'::uuid END, name FROM app;
+    INSERT INTO rollout_window (rollout_id, partner_id, name, state, closed_at)
+    SELECT rollout_id, partner_id, 'w' || n, 'closed', now() FROM rollout, generate_series(1, 30) n;
+    INSERT INTO rollout_wave (rollout_id, partner_id, platform)
+    SELECT rollout_id, partner_id, 'p' || n FROM rollout, generate_series(1, 30) n;
+    INSERT INTO rollout_member (rollout_id, subscriber_id, partner_id, place, waiting_at)
+    SELECT r.rollout_id, s.subscriber_id, s.partner_id, row_number() OVER (), now()
+      FROM subscriber s, rollout r WHERE r.name = '{APP}';
+    INSERT INTO rollout_invite (rollout_id, window_id, partner_id, inviter_id, number, hash, made_at, expires_at)
+    SELECT m.rollout_id, w.window_id, m.partner_id, m.subscriber_id, '+4930' || 20000000 + m.place,
+           sha256(m.place::text::bytea), now(), now()
+      FROM rollout_member m, LATERAL (SELECT window_id FROM rollout_window w LIMIT 1) w;
+    INSERT INTO rollout_event (rollout_id, seq, partner_id, kind, cause, actor, subscriber_id, at)
+    SELECT m.rollout_id, m.place, m.partner_id, 'member.waiting', 'sign_up', 'a', m.subscriber_id, now()
+      FROM rollout_member m ORDER BY m.place;
     ANALYZE
 """
 READ = """SELECT sum(pg_stat_get_xact_tuples_returned(c.oid) + pg_stat_get_xact_tuples_fetched(c.oid))::bigint
@@ -138,6 +156,9 @@ def big_tables() -> dict[str, Query]:
         "subscribers": queries.subscribers.subscribers_partner,
         "allowances": queries.accounts.allowances,
         "proofs": queries.subscribers.proofs,
+        "members": queries.members.members_partner,
+        "invites": queries.members.invites_partner,
+        "rollout events": queries.rollouts.events_partner,
     }
 
 
@@ -152,6 +173,9 @@ def small_tables() -> dict[str, Query]:
         "imports": queries.deck_pages.imports,
         "plans": queries.plans.plans_page,
         "numbers": queries.numbers.numbers,
+        "rollouts": queries.rollouts.rollouts_partner,
+        "windows": queries.rollouts.windows,
+        "waves": queries.rollouts.waves,
     }
 
 
@@ -164,6 +188,10 @@ def operators_tables() -> dict[str, Query]:
         "usages": queries.usage.usages,
         "accounts": queries.accounts.accounts,
         "subscribers": queries.subscribers.subscribers,
+        "members": queries.members.members,
+        "invites": queries.members.invites,
+        "rollouts": queries.rollouts.rollouts,
+        "rollout events": queries.rollouts.events,
     }
 
 
@@ -180,6 +208,7 @@ async def test_no_list_reads_more_than_its_page(
         ("ours", None, operators_tables()),
     ):
         about = await things(conn, partner_id) if partner_id else {}
+        about["rollout_id"] = await conn.fetchval("SELECT rollout_id FROM rollout WHERE name = $1", APP)
         for name, query in lists.items():
             given = {**EVERY, "partner_id": partner_id, "account_id": None, **about}
             if name == "numbers":

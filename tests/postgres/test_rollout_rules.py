@@ -11,7 +11,7 @@ from uuid import UUID
 import asyncpg
 import pytest
 
-from bridge.database import connection
+from bridge.database import connection, transaction
 from bridge.errors import Conflict, Invalid
 from bridge.rollout import store
 from bridge.rollout.invite import Invited, NotInvited
@@ -340,7 +340,7 @@ async def lived(rolling: Rolling) -> None:
 
 async def test_a_replay_leads_to_what_the_tables_say(rolling: Rolling) -> None:
     await lived(rolling)
-    async with connection(rolling.house.pool) as conn:
+    async with transaction(rolling.house.pool) as conn:
         assert await store.replayed(conn, rolling.rollout_id) == []
     assert await rolling.house.broken() == {}
 

@@ -146,8 +146,8 @@ async def test_calls_of_before_are_not_read(rolling: Rolling, conn: Connection, 
 
 async def test_a_breach_pauses_the_window_at_the_next_look(rolling: Rolling) -> None:
     partner = await _partner(rolling.house)
-    window_id = await window(rolling, LIVE, partner_id=partner)
-    await rolling.settings(partner_id=partner)
+    await rolling.house.rows("UPDATE rollout SET partner_id = $1", partner)
+    window_id = await window(rolling, LIVE)
     await begin(rolling)
     *theirs, ours = await calls(rolling.house, 4)
     await rolling.house.rows("UPDATE lease SET partner_id = $1 WHERE call_id = ANY ($2)", partner, theirs[:2])

@@ -85,6 +85,13 @@ def test_each_refusal(changes, expected):
     assert reason(replace(CALLER, **changes)) == expected
 
 
+def test_a_leg_from_whatsapp_goes_over_no_carrier_whoever_it_is_and_however_it_could_pay():
+    for caller in (CALLER, replace(CALLER, account_state="closed"), None):
+        verdict = decide(caller, BERLIN, book(), {}, RULES, NOW, leg_class="voip_only")
+        assert isinstance(verdict, Refuse) and verdict.reason is RefuseReason.policy_class
+    assert isinstance(decide(CALLER, BERLIN, book(), {}, RULES, NOW, leg_class="pstn"), Admission)
+
+
 def test_the_order_of_refusals():
     """Each one hides those after it: whoever is suspended does not learn that there is no credit either."""
     barred = parse_dialled("0900123456")

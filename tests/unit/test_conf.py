@@ -1,5 +1,6 @@
 """The generated configuration of the switch."""
 
+import re
 import stat
 from dataclasses import replace
 from typing import get_args
@@ -143,6 +144,6 @@ def test_only_a_folder_that_was_rendered_is_written_to(tmp_path):
 
 def test_the_switch_can_speak_every_codec_a_trunk_may_have():
     loaded = (ASTERISK_CONF / "modules.conf").read_text()
-    assert all(f"load => codec_{codec}.so" in loaded for codec in CODECS)
+    assert all(re.search(rf"load => codec_{codec}(_open_source)?\.so", loaded) for codec in CODECS)
     assert set(CODECS) == set(get_args(Codec))
     assert "load => codec_resample.so" in loaded  # between 8 and 16 kHz

@@ -22,7 +22,7 @@ MADE = {"build", "dist"}
 
 FILE_LINES_MAX = 400
 FUNCTION_LINES_MAX = 70
-DIALPLAN_LINES_MAX = 110
+DIALPLAN_LINES_MAX = 120
 NAMES_THAT_SAY_NOTHING = {"utils", "util", "helpers", "helper", "manager", "common", "data", "misc"}
 RULE_ROOMS = ("telephony", "rating", "routing", "rollout", "fraud")
 SHELLS = {"store", "__init__"}

@@ -42,6 +42,14 @@ def test_an_answered_call():
     assert (record.dialstatus, record.q850_cause, record.release_party) == ("ANSWER", 16, "caller")
 
 
+def test_of_several_phones_the_one_that_was_answered_may_not_be_the_last():
+    """Then the switch knows no answer, but how long was talked."""
+    record = ended(answer="0.000000", end="1795358452.062000").record
+    assert (record.answered_us, record.ended_us) == (1795358453068000 - 1_005_000, 1795358453068000)
+    assert ended(answer="0.000000", talk="").record.answered_us == 0
+    assert ended(answer="0.000000", dialstatus="BUSY").record.answered_us == 0
+
+
 @pytest.mark.parametrize(
     ("source", "party"),
     [

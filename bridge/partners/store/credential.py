@@ -66,6 +66,7 @@ async def add_credential(
         contacts_max=contacts_max,
         lasts_s=lasts_s,
     )
+    await queries.credentials.app_has_phones.run(conn, subscriber_id=subscriber_id)
     await queries.credentials.end_oldest.run(conn, subscriber_id=subscriber_id, contacts_max=contacts_max)
     return Credential(
         row["credential_id"],

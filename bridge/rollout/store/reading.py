@@ -19,6 +19,7 @@ Row = Mapping[str, Any]
 TREE_ROWS_MAX: Final = 1000
 TREE_STEPS_MAX: Final = 100
 _ALL: Final = 1_000_000
+_EVENTS: Final = 1000  # read at a time
 _LAST: Final = UUID(int=2**128 - 1)
 
 
@@ -118,10 +119,10 @@ async def foresee(conn: Connection, rollout_id: UUID, hours: float, at: datetime
 
 async def replayed(conn: Connection, rollout_id: UUID) -> list[str]:
     """In what the tables differ from what the events lead to; empty: in nothing. In a repeatable-read transaction."""
-    return differences(
-        replay([_event(row) for row in await queries.rollouts.replayed.all(conn, rollout_id=rollout_id)]),
-        await _kept(conn, rollout_id),
-    )
+    made = Rollout()
+    async for rows in queries.rollouts.replayed.batches(conn, _EVENTS, rollout_id=rollout_id):
+        replay(map(_event, rows), made)
+    return differences(made, await _kept(conn, rollout_id))
 
 
 async def all_replayed(conn: Connection) -> list[dict[str, Any]]:

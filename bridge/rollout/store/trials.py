@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from time import monotonic
 from typing import Any, Final
@@ -143,11 +143,15 @@ async def trials(
 
 
 async def window_named(conn: Connection, name: str) -> UUID:
-    """A window by its id or name; of several with that name, the newest.
+    """A window by its id, with or without its prefix, or by its name; of several so named, the newest.
 
     raises   NotFound
     """
-    window_id: UUID | None = await queries.trials.window_named.value(conn, name=name)
-    if window_id is None:
-        raise NotFound(f"There is no window {name!r}.")
-    return window_id
+    key = name.removeprefix("win_")
+    window_id: UUID | None = None
+    with suppress(ValueError):
+        window_id = UUID(key)
+    found: UUID | None = await queries.trials.window_named.value(conn, window_id=window_id, name=name)
+    if found is None:
+        raise NotFound(f"There is no window {name[:80]!r}.")
+    return found

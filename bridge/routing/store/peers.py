@@ -36,6 +36,7 @@ class Peer:
     applied_edition   the one the switch has; None: none yet
     qualify_s         it is asked so often whether it lives; None: never
     allowed_ips       where the carrier calls from, as CIDR
+    kind              carrier, or whatsapp: then a WhatsApp Business number, E.164, with Meta behind it
     """
 
     trunk_id: UUID
@@ -49,6 +50,8 @@ class Peer:
     allowed_ips: tuple[str, ...] = ()
     qualify_s: int | None = None
     enabled: bool = True
+    kind: str = "carrier"
+    business_number: str | None = None
     health: str = "unknown"
     edition: int = 1
     applied_edition: int | None = None

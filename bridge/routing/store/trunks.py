@@ -11,6 +11,7 @@ import asyncpg
 from bridge import queries
 from bridge.database import Connection
 from bridge.errors import Conflict, Invalid, NotFound
+from bridge.routing.trunk import VOIP_ONLY, wrong_for_kind
 
 Row = Mapping[str, Any]
 
@@ -20,6 +21,8 @@ SETTINGS = (
     "b_format", "a_format", "tech_prefix", "origin", "policy_class", "priority", "ring_s", "deck_id", "enabled",
     "qualify_s",
 )  # fmt: skip
+# And what is set once, when it is made.
+FOREVER = ("kind", "business_number")
 
 
 async def trunks(
@@ -46,15 +49,21 @@ async def add_trunk(
     account_id: UUID | None = None,
     our_decks: bool,
 ) -> Row:
-    """A trunk, with the carrier's account if it has none yet. To be called as ours, with every one of `SETTINGS`.
+    """A trunk, with the carrier's account if it has none yet. To be called as ours, with `SETTINGS` and `FOREVER`.
 
     account_id   None: the partner's own carrier account in the deck's currency, else a new one
     our_decks    it may be charged by a deck of ours, which says what the carrier charges
-    raises       NotFound: no such deck, or not the partner's · Conflict: the name is taken · Invalid: another currency
+    raises       NotFound: no such deck, or not the partner's · Conflict: the name or the business number is taken
+                 Invalid: another currency, or a setting does not fit the kind
     """
+    _check_kind(settings)
     deck = await _buy_deck(conn, settings["deck_id"], partner_id, ours=our_decks)
     await _check_name(conn, name)
-    await _check_addresses(conn, None, settings["allowed_ips"])
+    await _check_addresses(conn, None, settings["kind"], settings["allowed_ips"])
+    if settings["business_number"] and await queries.trunks.business_number_taken.value(
+        conn, business_number=settings["business_number"]
+    ):
+        raise Conflict("Another trunk has this business number. Meta calls one server for each.")
     if account_id is None:
         account_id = await queries.trunks.carrier_account.value(
             conn, partner_id=partner_id, currency=deck["currency"]
@@ -74,7 +83,8 @@ async def change_trunk(
 ) -> Row | None:
     """Set some of `SETTINGS`. To be called as ours. None when the trunk is of another edition by now.
 
-    raises   NotFound: no such deck · Invalid: a deck in another currency · Conflict: addresses another trunk has
+    raises   NotFound: no such deck · Invalid: a deck in another currency, or a setting does not fit the kind
+             Conflict: addresses another trunk has, or it would pass between WhatsApp and the phone network
     """
     now: Row | None = await queries.trunks.settings.one(conn, trunk_id=trunk_id, edition=edition)
     if now is None:
@@ -84,8 +94,13 @@ async def change_trunk(
         if deck["currency"] != now["currency"]:
             raise Invalid(f"The deck is in {deck['currency']}, the carrier's account in {now['currency']}.")
     if changes.get("allowed_ips"):
-        await _check_addresses(conn, trunk_id, changes["allowed_ips"])
+        await _check_addresses(conn, trunk_id, now["kind"], changes["allowed_ips"])
     settings = {column: now[column] for column in SETTINGS} | dict(changes)
+    _check_kind({**settings, **{column: now[column] for column in FOREVER}})
+    if VOIP_ONLY in (now["policy_class"], settings["policy_class"]) and (
+        now["policy_class"] != settings["policy_class"]
+    ):
+        raise Conflict("What is voip_only stays so, and nothing becomes it: make another trunk.")
     await queries.trunks.change_trunk.run(conn, trunk_id=trunk_id, **settings)
     return await trunk(conn, trunk_id)
 
@@ -147,9 +162,19 @@ async def _check_name(conn: Connection, name: str) -> None:
         raise Conflict("Another trunk or app has this name.")
 
 
-async def _check_addresses(conn: Connection, trunk_id: UUID | None, networks: Sequence[object]) -> None:
-    """Who calls from an address must be clear: an app and a carrier are never told apart by chance."""
-    taken = await queries.trunks.addresses_taken.value(conn, trunk_id=trunk_id, networks=networks)
+def _check_kind(settings: Mapping[str, Any]) -> None:
+    if (wrong := wrong_for_kind(settings)) is not None:
+        raise Invalid(f"{wrong[0]} {wrong[1]}.")
+
+
+async def _check_addresses(
+    conn: Connection, trunk_id: UUID | None, kind: str, networks: Sequence[object]
+) -> None:
+    """Who calls from an address must be clear: an app and a carrier are never told apart by chance.
+
+    All business numbers are called from the same addresses, Meta's; the number that is called tells these apart.
+    """
+    taken = await queries.trunks.addresses_taken.value(conn, trunk_id=trunk_id, kind=kind, networks=networks)
     if networks and taken:
         raise Conflict("Somebody else calls from one of these addresses.")
 

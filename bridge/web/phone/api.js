@@ -35,7 +35,7 @@ export class Api {
   }
 
   /** @throws ApiError; status 0: the server did not answer */
-  async ask(method, path, body) {
+  async ask(method, path, body, as = 'json') {
     const headers = { Accept: 'application/json' };
     if (body) headers['Content-Type'] = 'application/json';
     if (this.session) headers.Authorization = `Bearer ${this.session}`;
@@ -48,6 +48,7 @@ export class Api {
       throw new ApiError(0, {});
     }
     if (answer.status === 204) return null;
+    if (answer.ok && as !== 'json') return answer[as]();
     const said = await answer.json().catch(() => ({}));
     if (answer.ok) return said;
     if (answer.status === 401 && this.session) {
@@ -59,4 +60,5 @@ export class Api {
 
   get = (path) => this.ask('GET', path);
   post = (path, body) => this.ask('POST', path, body);
+  sound = (message) => this.ask('GET', `messages/${message}/audio`, null, 'blob');
 }

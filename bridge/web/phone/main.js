@@ -236,12 +236,18 @@ async function history_(more) {
     at('dial-number').value = number;
     askQuote();
     at('dial-number').focus();
-  });
+  }, (message) => play(message).catch((error) => complain(why(error))));
   if (more) at('history').append(...made);
   else at('history').replaceChildren(...made);
   cursor = page.next;
   show('more', cursor !== null);
   show('no-calls', at('history').children.length === 0);
+}
+
+async function play(message) {
+  const said = new Audio(URL.createObjectURL(await api.sound(message)));
+  said.addEventListener('ended', () => URL.revokeObjectURL(said.src));
+  await said.play();
 }
 
 async function standing() {

@@ -90,8 +90,8 @@ export function quoted(told) {
   return price + connect + (told.lasts_s === null ? '' : word('quote-lasts', { time: clock(told.lasts_s) }));
 }
 
-/** The calls of a page of GET calls. chosen: told the number of one that is picked. */
-export function rows(calls, chosen) {
+/** The calls of a page of GET calls. chosen: told the number of one that is picked; heard: the voice message. */
+export function rows(calls, chosen, heard) {
   return calls.map((one) => {
     const number = one.number ?? word('unknown-number');
     const name = { incoming: 'in', outgoing: 'out' }[one.direction];
@@ -102,6 +102,7 @@ export function rows(calls, chosen) {
       made('button', { type: 'button', className: 'quiet', disabled: !one.number, onclick: () => chosen(one.number) },
         made('b', {}, number), made('small', {}, `${word(name)} · ${instant(one.began_at)}`)),
       made('span', { className: 'end' }, made('span', {}, end), made('small', {}, cost),
-        ...(one.message ? [made('small', { data: { testid: 'voice-message' } }, word('voice-message', { time: clock(one.message.length_s) }))] : [])));
+        ...(one.message ? [made('button', { type: 'button', className: 'quiet', data: { testid: 'voice-message' }, onclick: () => heard(one.message.message_id) },
+          word('voice-message', { time: clock(one.message.length_s) }))] : [])));
   });
 }

@@ -14,6 +14,7 @@ from bridge.sandbox.process import Deadline
 from tests.asterisk.scene import ENDED_S, Scene
 from tests.asterisk.users.phone import SDP, Message, Phone, Wire
 
+ANSWERED_S = 15.0  # waiting for a phone, ringing it out
 CONTACT = "SELECT count(*) FROM asterisk.ps_contacts WHERE endpoint = $1 AND uri LIKE $2"
 
 
@@ -26,19 +27,20 @@ class User:
     subscriber_id: UUID
     credential: Credential
 
-    def phone(self, *, contact: str = "", more: str = "") -> UserPhone:
-        """One that is not registered yet. contact: the address it registers; more: headers of its INVITE."""
+    def phone(self, *, more: str = "") -> UserPhone:
+        """One that is not registered yet. more: headers of its INVITE."""
         host, _, port = self.scene.stack.sip_address.rpartition(":")
-        return UserPhone(self, Wire((host, int(port))), contact, more)
+        return UserPhone(self, Wire((host, int(port))), more)
 
 
 class UserPhone(Phone):
-    """It calls and is called."""
+    """It calls and is called. lure: the address it registers, where that is not its own."""
 
-    def __init__(self, user: User, wire: Wire, contact: str, more: str) -> None:
+    def __init__(self, user: User, wire: Wire, more: str) -> None:
         super().__init__(wire, user.credential.username, user.credential.password)
-        self.user, self._contact, self._more = user, contact, more
+        self.user, self.lure, self._more = user, "", more
         self._threads = ThreadPoolExecutor(2)
+        wire.socket.settimeout(ANSWERED_S)
 
     def __exit__(self, *error: object) -> None:
         self._threads.shutdown(wait=True)
@@ -46,7 +48,7 @@ class UserPhone(Phone):
 
     @property
     def contact(self) -> str:
-        return self._contact or super().contact
+        return self.lure or super().contact
 
     def on(self) -> None:
         """Register, and return when the bridge knows."""
@@ -102,8 +104,8 @@ class Users:
 
         return User(self.scene, a_number, *self.scene.ask(credential))
 
-    def phone(self, user: User, *, on: bool = True, contact: str = "", more: str = "") -> UserPhone:
-        made = self._open.enter_context(user.phone(contact=contact, more=more))
+    def phone(self, user: User, *, on: bool = True, more: str = "") -> UserPhone:
+        made = self._open.enter_context(user.phone(more=more))
         if on:
             made.on()
         return made
