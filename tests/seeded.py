@@ -79,6 +79,7 @@ class Seeded:
     plan_id: str
     rules: Calls = field(default_factory=lambda: Calls(slice_s=10, slice_lead_s=1, lease_grace_s=60))
     begin_at: datetime = field(default_factory=lambda: datetime.now(UTC))
+    phones: bool = False  # subscribers to be have phones of their own
     _serial: count[int] = field(default_factory=lambda: count(0))
 
     def __post_init__(self) -> None:
@@ -89,6 +90,21 @@ class Seeded:
     admissions: Admissions = field(init=False)
     endings: Endings = field(init=False)
     extensions: Extensions = field(init=False)
+
+    async def have_phones(self) -> None:
+        """The users of the app have phones, those to come included."""
+        self.phones = True
+        await self.rows("UPDATE app SET phones = true")
+        await self.give_phones()
+        await self.reload()
+
+    async def give_phones(self) -> None:
+        await self.rows(
+            """INSERT INTO sip_credential (subscriber_id, realm, digest, media, contacts_max, expires_at)
+               SELECT s.subscriber_id, 'callbridge', repeat('0', 32), 'rtp', 3, now() + interval '1 hour'
+                 FROM subscriber s
+                WHERE NOT EXISTS (SELECT FROM sip_credential c WHERE c.subscriber_id = s.subscriber_id)"""
+        )
 
     async def reload(self) -> None:
         """A new book, after the decks or the trunks were changed."""
@@ -102,6 +118,8 @@ class Seeded:
             account_id = await seed_subscriber(
                 conn, self.app_id, self.plan_id, SeedSubscriber(a_number, balance_micro, **more)
             )
+        if self.phones:
+            await self.give_phones()
         return Who(a_number, account_id)
 
     def asked(self, who: Who, dialled: str = GERMANY) -> SwitchCall:

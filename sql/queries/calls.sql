@@ -34,12 +34,15 @@ SELECT s.subscriber_id, s.account_id, s.plan_id, s.app_id, s.a_number, s.state A
 
 -- name: callee^
 -- Whom a number belongs to within an app, be it their own or one that was given to them, and whether they may use the app yet.
+-- Only those who had a phone lately, or take part in a rollout: to the others calls go over a carrier.
 SELECT o.subscriber_id, app.launched OR EXISTS (SELECT 1 FROM rollout_allow r WHERE r.subscriber_id = o.subscriber_id) AS allowed
   FROM subscriber o JOIN account a USING (account_id) JOIN app USING (app_id)
  WHERE o.subscriber_id = coalesce((SELECT s.subscriber_id FROM subscriber s
                                     WHERE s.a_number = :b_number AND s.app_id = :app_id AND s.state <> 'closed'),
                                   (SELECT n.subscriber_id FROM number n WHERE n.e164 = :b_number))
-   AND o.app_id = :app_id AND o.state = 'active' AND a.state <> 'closed';
+   AND o.app_id = :app_id AND o.state = 'active' AND a.state <> 'closed'
+   AND (EXISTS (SELECT 1 FROM sip_credential c WHERE c.subscriber_id = o.subscriber_id)
+        OR EXISTS (SELECT 1 FROM rollout_member m WHERE m.subscriber_id = o.subscriber_id AND m.state <> 'removed'));
 
 -- name: reached$
 SELECT subscriber_reached_v1(:subscriber_id);

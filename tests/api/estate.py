@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from typing import Any
+from uuid import UUID
 
 from httpx import Response
 
 from bridge.api.fields import show_id
 from bridge.calls.admit import Admitted
+from bridge.calls.messages import SOUND, recording
+from bridge.calls.wav import HEAD_BYTES
 from bridge.rollout.store.trials import Trials
 from bridge.sandbox.seed import APP
 from tests.api.decks import FIRST, staged
@@ -94,6 +97,7 @@ async def _called(api: Api, partner: Partner, found: dict[str, str]) -> None:
     record = {"record_id": "r1", "subscriber_id": found["subscriber_id"], "service": "sms", "quantity": 1}
     used = await partner.post("/v1/usage", record | {"used_at": datetime.now(UTC).isoformat()})
     found["usage_id"] = told(used)["usage_id"]
+    found["message_id"] = show_id("msg", await _message(api, partner, calls[0], found["a_number"]))
     found["subject_id"] = found["subject"] = found["subscriber_id"]
     found["b_number"] = GERMANY
 
@@ -127,6 +131,20 @@ async def _rolled_out(api: Api, partner: Partner, found: dict[str, str], name: s
         "root_id": people[0],
         "of_partner_id": partner.id,
     }
+
+
+async def _message(api: Api, partner: Partner, call_id: UUID, a_number: str) -> UUID:
+    """A second of silence."""
+    path = recording(api.services.settings.messages.folder, call_id).with_suffix(SOUND)
+    path.write_bytes(b"\0" * (HEAD_BYTES + 16_000))
+    message_id: UUID = await api.house.value(
+        "INSERT INTO voice_message (call_id, partner_id, subscriber_id, duration_ms, left_at) "
+        "SELECT $1, $2, subscriber_id, 2000, now() FROM subscriber WHERE a_number = $3 RETURNING message_id",
+        call_id,
+        partner.partner_id,
+        a_number,
+    )
+    return message_id
 
 
 async def _listened(house: Telling, partner: Partner, found: dict[str, str]) -> None:

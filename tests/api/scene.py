@@ -115,7 +115,9 @@ async def api_scene(dsn: str, tmp_path: Path) -> AsyncIterator[Api]:
         asking: asyncpg.Pool = await open_pool(Database(pool_max=4), linked, role=PARTNER_ROLE)
         books, agi = BookWatch(house.pool, dsn), AgiStats()
         users = config.Users(switch_dsn=SecretStr("postgresql://callbridge_switch_api:secret@127.0.0.1/api"))
-        settings = Settings(database=Database(dsn=SecretStr(dsn)), users=users)
+        messages = config.Messages(folder=tmp_path / "messages")
+        messages.folder.mkdir()
+        settings = Settings(database=Database(dsn=SecretStr(dsn)), users=users, messages=messages)
         services = Services(settings, house.pool, asking, books, lambda: asdict(agi), lambda: None)
         app = create_app(services)
         try:

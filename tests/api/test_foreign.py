@@ -34,6 +34,8 @@ NEVER = {
     "/tmf-api/customerBillManagement/v4/customerBill/{id}",
     "/click-to-dial/v0.2/calls/{callId}/recording",
 }
+# What everybody may read: the name of an app, and that is all a partner is shown of it.
+EVERYBODYS = {"GET /v1/apps/{app_id}"}
 # Names of parties and things in bodies and queries, beside `…_id`.
 NAMES = {"number", "a_number", "subject", "first", "last", "b_number"}
 # Whom one calls is anybody; what a block of numbers begins with is for operators to say; a rate is of any number.
@@ -160,7 +162,8 @@ async def test_nothing_of_anothers_is_found_by_its_path(land: Land) -> None:
             query = {"from": "1", "to": "1"} if path.endswith("/diff") else {}
             query |= {"number": "+493023125010"} if path.endswith("/lookup") else {}
             answer = await land.ask(api.beta, one, path, land.body(one, land.betas), **query)
-            wrong.append(absent(one, answer))
+            if one.said not in EVERYBODYS:
+                wrong.append(absent(one, answer))
             if one.method == "GET" and one.path not in NEVER:
                 own = await land.ask(api.alpha, one, path, **query)
                 if own.status_code != 200:

@@ -6,7 +6,6 @@ import asyncio
 import io
 import os
 import wave
-from dataclasses import replace
 from pathlib import Path
 from uuid import UUID, uuid4
 
@@ -24,13 +23,9 @@ PATH = "/v1/voice-messages"
 
 
 @pytest.fixture
-def folder(api: Api, tmp_path: Path) -> Path:
+def folder(api: Api) -> Path:
     """Where this worker's switch records."""
-    folder = tmp_path / "messages"
-    folder.mkdir()
-    settings = api.services.settings.model_copy(update={"messages": Messages(folder=folder)})
-    api.app.state.services = replace(api.services, settings=settings)
-    return folder
+    return api.services.settings.messages.folder
 
 
 async def subscriber(api: Api, owner: Partner | None) -> UUID:

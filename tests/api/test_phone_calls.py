@@ -35,7 +35,7 @@ async def running(api: Api, who: Who, seconds: float) -> Admitted:
 
 async def phones(api: Api) -> None:
     """The users of the app have phones that can be rung."""
-    await api.house.rows("UPDATE app SET phones = true")
+    await api.house.have_phones()
 
 
 async def rung(api: Api, caller: Who, callee: Who, **more: Any) -> UUID:
@@ -220,11 +220,11 @@ async def test_who_called_is_in_the_history_unless_they_hid(api: Api) -> None:
 async def test_what_went_on_over_a_carrier_is_told_once(api: Api) -> None:
     caller, callee = await api.house.subscriber(MILLION), await api.house.subscriber()
     first = await rung(api, caller, callee)
+    frozen = (await api.house.store.frozen([first]))[first]
     await api.house.end(ended(first, attempt_no=None))
-    second = await api.house.admitted(caller)
-    await api.house.rows(
-        "UPDATE call SET after_call_id = $2 WHERE call_id = $1", second.frozen.call_id, first
-    )
+    asked = api.house.asked(caller, callee.a_number)
+    second = await api.house.admissions.go_on(frozen, asked, api.house.book, datetime.now(UTC))
+    assert isinstance(second, Admitted)
     await api.house.end(ended(second.frozen.call_id, 1_000))
     rows = (await (await signed_in(api, caller)).get("calls")).json()["data"]
     assert [one["state"] for one in rows] == ["answered"]

@@ -104,7 +104,9 @@ def test_both_languages_have_every_word() -> None:
     words = [set(re.findall(r"'([a-z0-9_-]+)':", half.split("\n};")[0])) for half in (english, german)]
     assert words[0] == words[1]
     for source in ("index.html", "main.js", "view.js"):
-        used = re.findall(
-            r"(?:data-word=\"|word\(')([a-z-]+)[\"']", (ROOT / "bridge/web/phone" / source).read_text()
-        )
-        assert set(used) <= words[0], source
+        text = (ROOT / "bridge/web/phone" / source).read_text()
+        used = set(re.findall(r'data-word(?:-label)?="([^"]+)"', text))
+        for told in re.findall(r"\b(?:word|complain)\(([^()]*)", text):
+            used |= set(re.findall(r"(?<!=== )'([a-z_-]+)'", told))
+        assert used
+        assert used <= words[0], source

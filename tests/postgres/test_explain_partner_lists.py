@@ -63,6 +63,8 @@ FILL = f"""
     SELECT account_id, bundle_id, a.name || ' ' || n, 9, covers, 'home', '{{{{}}}}', 1,
            tstzrange(now(), now() + interval '1 h'), false, now()
       FROM account a, bundle, generate_series(1, 3) n WHERE a.name ~ '^s[0-9]';
+    INSERT INTO voice_message (call_id, partner_id, subscriber_id, duration_ms, left_at)
+    SELECT uuidv7(), partner_id, subscriber_id, 2000, now() FROM subscriber ORDER BY subscriber_id;
     INSERT INTO subscriber_proof (subscriber_id, method, reference, actor)
     SELECT subscriber_id, 'attested', 'r', 'a' FROM subscriber, generate_series(1, 3);
     INSERT INTO deal (partner_id, name, currency, version)
@@ -154,6 +156,8 @@ def big_tables() -> dict[str, Query]:
         "audits": queries.access.audits_partner,
         "accounts": queries.accounts.accounts_partner,
         "subscribers": queries.subscribers.subscribers_partner,
+        "messages": queries.messages.messages_partner,
+        "messages of a subscriber": queries.messages.messages_of,
         "allowances": queries.accounts.allowances,
         "proofs": queries.subscribers.proofs,
         "members": queries.members.members_partner,
@@ -184,6 +188,7 @@ def operators_tables() -> dict[str, Query]:
         "partners": queries.partners.partners,
         "events": queries.events.events,
         "originations": queries.originations.originations,
+        "messages": queries.messages.messages,
         "audits": queries.access.audits,
         "usages": queries.usage.usages,
         "accounts": queries.accounts.accounts,

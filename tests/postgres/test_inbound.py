@@ -161,6 +161,14 @@ async def test_why_not(network: Network, change: str, said: tuple[str, int]) -> 
     assert await network.house.value("SELECT count(*) FROM lease") == 0
 
 
+async def test_who_was_never_invited_is_rung_once_the_app_is_launched(network: Network) -> None:
+    who = await network.house.subscriber()
+    await network.house.rows("DELETE FROM rollout_allow")
+    assert reason(await network.call(who)) == ("not_reachable", 20)
+    await network.house.rows("UPDATE app SET launched = true")
+    assert isinstance(await network.call(who), Admitted)
+
+
 @pytest.mark.parametrize(
     "dialled", ["+493023", "12", "", "x", "+49302312501\n", "0", "+", "+4930231250109999999"]
 )

@@ -26,9 +26,15 @@ AT_ONCE = 20
 @pytest.fixture
 async def phones(house: Seeded) -> Seeded:
     """The seeded app's users have phones."""
-    await house.rows("UPDATE app SET phones = true")
-    await house.reload()
+    await house.have_phones()
     return house
+
+
+async def test_of_an_app_with_phones_only_who_has_one_is_rung(phones: Seeded) -> None:
+    anna = await phones.subscriber(balance_micro=10**6)
+    phones.phones = False
+    ben = await phones.subscriber()
+    assert (await phones.admitted(anna, ben.a_number)).frozen.way.direction == "out"
 
 
 async def id_of(house: Seeded, who: Who) -> UUID:

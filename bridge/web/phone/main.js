@@ -223,6 +223,7 @@ async function settle(tries) {
   }
   if (!api.session) return;
   await refresh().catch(() => {});
+  askQuote();
   if (!phone.call && page?.data[0]) cost({ ...page.data[0], free: Number(page.data[0].cost) === 0 });
   if (!at('calls').hidden) await history_(false).catch(() => {});
 }

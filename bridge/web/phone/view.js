@@ -70,7 +70,7 @@ export function tabs(chosen) {
 export function account(me) {
   say('number', me.number);
   say('balance', money(me.balance, me.currency));
-  const said = [...(me.enabled ? [] : ['not_invited']), ...me.warnings].map((one) => word(one));
+  const said = (me.enabled ? me.warnings : ['not_enabled']).map((one) => word(`notice-${one}`));
   show('notice', said.length > 0);
   say('notice', said.join(' '));
   at('bundles').replaceChildren(...me.bundles.map((one) => made('li', {},

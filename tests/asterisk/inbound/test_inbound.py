@@ -63,6 +63,9 @@ def test_a_number_that_was_given_to_them_is_theirs_however_it_is_written(
         assert (row["state"], row["callee_id"], row["b_number"], row["dialled"]) == (
             "answered", anna.subscriber_id, number, written,
         )  # fmt: skip
+        told = "".join(call.seen().received)
+        assert "200 OK" in told
+        assert anna.a_number.lstrip("+") not in told, "whoever calls one number is not told the other"
 
 
 @pytest.mark.parametrize(

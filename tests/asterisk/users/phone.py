@@ -173,10 +173,10 @@ class Phone:
             "REGISTER", f"sip:{self.wire.remote}", f"<sip:{self.username}@{self.wire.remote}>", more
         )
 
-    def call(self, number: str) -> Message:
+    def call(self, number: str, more: str = "") -> Message:
         """INVITE; the final answer, acknowledged."""
         uri = f"sip:{number}@{self.wire.remote}"
-        return self.ask("INVITE", uri, f"<{uri}>", f"Contact: {self.contact}\r\n", SDP)
+        return self.ask("INVITE", uri, f"<{uri}>", f"Contact: {self.contact}\r\n{more}", SDP)
 
     def ask(self, method: str, uri: str, to: str, more: str = "", body: str = "") -> Message:
         """Send, answer the challenge, and return the final answer.
