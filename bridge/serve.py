@@ -11,7 +11,6 @@ from typing import Final
 import structlog
 import uvloop
 
-from bridge.app import serve_one
 from bridge.config import Settings
 from bridge.errors import ConfigError
 
@@ -29,6 +28,9 @@ def serve(settings: Settings, workers: int) -> None:
     require_free(settings.agi.host, settings.agi.port, "agi.port")
     require_free(settings.api.host, settings.api.port, "api.port")
     if workers == 1:
+        # The supervisor needs none of it, and a port in use is told before it is read.
+        from bridge.app import serve_one  # noqa: PLC0415
+
         uvloop.run(serve_one(settings))
     else:
         asyncio.run(_supervise(workers))

@@ -577,10 +577,12 @@ CREATE TABLE call (
     leg_class       text NOT NULL DEFAULT 'app' CHECK (leg_class IN ('app', 'pstn', 'voip_only')),  -- of the leg that came in
     anonymous       boolean NOT NULL DEFAULT false,                    -- the caller's number is not shown
     after_call_id   uuid,                                              -- the call that reached no phone, and went on as this one
+    refuse_detail   text,                                              -- of not_enabled: why the callee was not let in
     PRIMARY KEY (call_id),
     CHECK ((state = 'live') = (ended_at IS NULL)),
     CHECK ((state = 'refused') = (refuse_reason IS NOT NULL)),
-    CONSTRAINT call_on_net_has_a_callee CHECK (direction <> 'on_net' OR callee_id IS NOT NULL)
+    CONSTRAINT call_on_net_has_a_callee CHECK (direction <> 'on_net' OR callee_id IS NOT NULL),
+    CONSTRAINT call_detail_of_not_enabled CHECK (refuse_detail IS NULL OR refuse_reason = 'not_enabled')
 ) PARTITION BY RANGE (call_id);
 -- Lists go through these, newest first. NULLS FIRST makes them the only ones in the order `call_id DESC NULLS LAST`: by the primary
 -- key a planner might look for one partner's calls among all of them. Calls that are no partner's are in neither.
@@ -2191,7 +2193,7 @@ END $$;
 CREATE FUNCTION app_has_phones_v1(p_subscriber_id uuid) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
     IF EXISTS (SELECT FROM subscriber s JOIN app a USING (app_id) WHERE s.subscriber_id = p_subscriber_id AND NOT a.phones) THEN
-        UPDATE app a SET phones = true FROM subscriber s
+        UPDATE app a SET phones = true, edition = a.edition + 1 FROM subscriber s
          WHERE s.subscriber_id = p_subscriber_id AND a.app_id = s.app_id AND NOT a.phones;
     END IF;
 END $$;
@@ -3376,7 +3378,7 @@ BEGIN
     END IF;
     UPDATE rollout x SET state = p_state, settling = false, edition = x.edition + 1 WHERE x.rollout_id = p_rollout_id;
     IF p_state = 'launched' THEN
-        UPDATE app SET launched = true WHERE app.app_id = r.app_id;
+        UPDATE app SET launched = true, edition = app.edition + 1 WHERE app.app_id = r.app_id;
     END IF;
     no := rollout_note_v1(p_rollout_id, 'rollout.' || p_state, p_cause, p_actor, p_at, r.partner_id);
     PERFORM event_add_v1(r.partner_id, 'rollout.changed', p_rollout_id, no, jsonb_build_object(
@@ -3455,71 +3457,6 @@ BEGIN
     RETURN false;
 END $$;
 
--- One who may call brings in one who waits. Under the lock of the rollout, all or nothing.
--- Returns activated · enabled: was already · keyed · no_window · quota: the window is full · limit: the inviter's · depth ·
--- wave: none that fits has room · loop · no_rollout: no member, or the inviter may not call.
-CREATE FUNCTION rollout_bring_v1(
-    p_rollout_id uuid, p_inviter_id uuid, p_subscriber_id uuid, p_cause text, p_call_id uuid, p_invite_id uuid, p_at timestamptz
-) RETURNS text LANGUAGE plpgsql AS $$
-DECLARE
-    r rollout;
-    w rollout_window;
-    m rollout_member;
-    s subscriber;
-    v record;
-    far integer;
-    no integer;
-BEGIN
-    SELECT * INTO r FROM rollout x WHERE x.rollout_id = p_rollout_id FOR NO KEY UPDATE;
-    SELECT * INTO s FROM subscriber x WHERE x.subscriber_id = p_subscriber_id AND x.state = 'active';
-    SELECT * INTO m FROM rollout_member x WHERE x.rollout_id = p_rollout_id AND x.subscriber_id = p_subscriber_id;
-    IF r.state = 'launched' OR m.state = 'activated' THEN
-        RETURN 'enabled';
-    END IF;
-    IF s.subscriber_id IS NULL OR m.state IS NULL OR m.state = 'removed'
-            OR NOT EXISTS (SELECT FROM rollout_allow a JOIN subscriber x USING (subscriber_id)
-                            WHERE a.subscriber_id = p_inviter_id AND x.app_id = r.app_id AND x.state = 'active') THEN
-        RETURN 'no_rollout';
-    END IF;
-    IF m.state = 'keyed' THEN
-        RETURN 'keyed';
-    END IF;
-    SELECT * INTO w FROM rollout_window x WHERE x.rollout_id = p_rollout_id AND x.state = 'open' FOR NO KEY UPDATE;
-    IF NOT FOUND THEN
-        RETURN rollout_shut_v1(p_rollout_id);
-    END IF;
-    IF w.activated >= w.quota THEN                                     -- it was lowered to what there is
-        PERFORM rollout_window_set_v1(w.window_id, 'closed', 'quota', 'callbridge', p_at);
-        RETURN 'quota';
-    END IF;
-    IF rollout_above_v1(p_rollout_id, p_subscriber_id, p_inviter_id) THEN
-        RETURN 'loop';
-    END IF;
-    IF rollout_brought_v1(p_rollout_id, p_inviter_id, s.a_number, p_at) >= r.invite_limit THEN
-        RETURN 'limit';
-    END IF;
-    far := 1 + coalesce((SELECT x.depth FROM rollout_member x WHERE x.rollout_id = p_rollout_id AND x.subscriber_id = p_inviter_id), 0);
-    IF far > r.depth_max THEN
-        RETURN 'depth';
-    END IF;
-    SELECT * INTO v FROM rollout_waves_v1(p_rollout_id, m.country, m.platform, m.partner_id);
-    IF v.said = 'wave' THEN
-        RETURN 'wave';
-    ELSIF v.said = 'keyed' THEN
-        no := rollout_note_v1(p_rollout_id, 'member.keyed', p_cause, 'sub_' || translate(p_inviter_id::text, '-', ''), p_at, m.partner_id,
-                              w.window_id, p_subscriber_id, p_inviter_id, p_call_id, p_invite_id, v.wave_ids,
-                              jsonb_build_object('depth', far));
-        UPDATE rollout_member x
-           SET state = 'keyed', inviter_id = p_inviter_id, depth = far, call_id = p_call_id, invite_id = p_invite_id, keyed_at = p_at,
-               keyed_no = no
-         WHERE x.rollout_id = p_rollout_id AND x.subscriber_id = p_subscriber_id;
-        RETURN 'keyed';
-    END IF;
-    PERFORM rollout_activate_v1(p_rollout_id, p_subscriber_id, w.window_id, v.wave_ids, p_inviter_id, far, p_cause,
-                                'sub_' || translate(p_inviter_id::text, '-', ''), p_call_id, p_invite_id, p_at);
-    RETURN 'activated';
-END $$;
-
 -- Why nobody can be activated where no window is open.
 CREATE FUNCTION rollout_shut_v1(p_rollout_id uuid) RETURNS text LANGUAGE sql STABLE AS $$
     SELECT CASE (SELECT w.cause FROM rollout_window w JOIN rollout r USING (rollout_id)
@@ -3529,35 +3466,130 @@ CREATE FUNCTION rollout_shut_v1(p_rollout_id uuid) RETURNS text LANGUAGE sql STA
            WHEN 'quota' THEN 'quota' ELSE 'no_window' END
 $$;
 
+-- What bringing in one who waits would come to. Where the rollout is locked, that is so until the end of the transaction.
+-- said: activated · enabled: was already · keyed · no_window · quota: the window is full · limit: the inviter's · depth ·
+-- wave: none that fits has room · loop · no_rollout: no member, or the inviter may not call.
+-- window_id: the one that is open; NULL: nothing can change. far, wave_ids: of who would be activated or keyed.
+CREATE FUNCTION rollout_would_v1(
+    p_rollout_id uuid, p_inviter_id uuid, p_subscriber_id uuid, p_at timestamptz,
+    OUT said text, OUT window_id uuid, OUT far integer, OUT wave_ids uuid[]
+) LANGUAGE plpgsql STABLE AS $$
+#variable_conflict use_column
+DECLARE
+    r rollout;
+    w rollout_window;
+    m rollout_member;
+    s subscriber;
+BEGIN
+    SELECT * INTO r FROM rollout x WHERE x.rollout_id = p_rollout_id;
+    SELECT * INTO s FROM subscriber x WHERE x.subscriber_id = p_subscriber_id AND x.state = 'active';
+    SELECT * INTO m FROM rollout_member x WHERE x.rollout_id = p_rollout_id AND x.subscriber_id = p_subscriber_id;
+    said := CASE
+        WHEN r.state = 'launched' OR m.state = 'activated' THEN 'enabled'
+        WHEN s.subscriber_id IS NULL OR m.state IS NULL OR m.state = 'removed'
+            OR NOT EXISTS (SELECT FROM rollout_allow a JOIN subscriber x USING (subscriber_id)
+                            WHERE a.subscriber_id = p_inviter_id AND x.app_id = r.app_id AND x.state = 'active') THEN 'no_rollout'
+        WHEN m.state = 'keyed' THEN 'keyed' END;
+    IF said IS NOT NULL THEN
+        RETURN;
+    END IF;
+    SELECT * INTO w FROM rollout_window x WHERE x.rollout_id = p_rollout_id AND x.state = 'open';
+    window_id := w.window_id;
+    far := 1 + coalesce((SELECT x.depth FROM rollout_member x WHERE x.rollout_id = p_rollout_id AND x.subscriber_id = p_inviter_id), 0);
+    said := CASE
+        WHEN w.window_id IS NULL THEN rollout_shut_v1(p_rollout_id)
+        WHEN w.closes_at <= p_at THEN 'no_window'                      -- the keeper comes a moment later
+        WHEN w.activated >= w.quota THEN 'quota'
+        WHEN rollout_above_v1(p_rollout_id, p_subscriber_id, p_inviter_id) THEN 'loop'
+        WHEN rollout_brought_v1(p_rollout_id, p_inviter_id, s.a_number, p_at) >= r.invite_limit THEN 'limit'
+        WHEN far > r.depth_max THEN 'depth' END;
+    IF said IS NULL THEN
+        SELECT CASE v.said WHEN 'ok' THEN 'activated' ELSE v.said END, v.wave_ids INTO said, wave_ids
+          FROM rollout_waves_v1(p_rollout_id, m.country, m.platform, m.partner_id) v;
+    END IF;
+END $$;
+
+-- One who may call brings in one who waits. Under the lock of the rollout, all or nothing. Returns what rollout_would_v1 says.
+CREATE FUNCTION rollout_bring_v1(
+    p_rollout_id uuid, p_inviter_id uuid, p_subscriber_id uuid, p_cause text, p_call_id uuid, p_invite_id uuid, p_at timestamptz
+) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+    m rollout_member;
+    v record;
+    no integer;
+BEGIN
+    PERFORM 1 FROM rollout x WHERE x.rollout_id = p_rollout_id FOR NO KEY UPDATE;
+    PERFORM 1 FROM rollout_window x WHERE x.rollout_id = p_rollout_id AND x.state = 'open' FOR NO KEY UPDATE;
+    SELECT * INTO v FROM rollout_would_v1(p_rollout_id, p_inviter_id, p_subscriber_id, p_at);
+    IF v.window_id IS NULL THEN
+        RETURN v.said;
+    END IF;
+    CASE v.said
+        WHEN 'no_window' THEN
+            PERFORM rollout_window_set_v1(v.window_id, 'closed', 'time', 'callbridge', p_at);
+        WHEN 'quota' THEN                                              -- it was lowered to what there is
+            PERFORM rollout_window_set_v1(v.window_id, 'closed', 'quota', 'callbridge', p_at);
+        WHEN 'keyed' THEN
+            SELECT * INTO m FROM rollout_member x WHERE x.rollout_id = p_rollout_id AND x.subscriber_id = p_subscriber_id;
+            no := rollout_note_v1(p_rollout_id, 'member.keyed', p_cause, 'sub_' || translate(p_inviter_id::text, '-', ''), p_at,
+                                  m.partner_id, v.window_id, p_subscriber_id, p_inviter_id, p_call_id, p_invite_id, v.wave_ids,
+                                  jsonb_build_object('depth', v.far));
+            UPDATE rollout_member x
+               SET state = 'keyed', inviter_id = p_inviter_id, depth = v.far, call_id = p_call_id, invite_id = p_invite_id,
+                   keyed_at = p_at, keyed_no = no
+             WHERE x.rollout_id = p_rollout_id AND x.subscriber_id = p_subscriber_id;
+        WHEN 'activated' THEN
+            PERFORM rollout_activate_v1(p_rollout_id, p_subscriber_id, v.window_id, v.wave_ids, p_inviter_id, v.far, p_cause,
+                                        'sub_' || translate(p_inviter_id::text, '-', ''), p_call_id, p_invite_id, p_at);
+        ELSE
+            NULL;
+    END CASE;
+    RETURN v.said;
+END $$;
+
+-- What a call to one of the same app would come to: see rollout_called_v1. rollout_id, window_id: where it would change something.
+CREATE FUNCTION rollout_would_call_v1(
+    p_caller_id uuid, p_callee_id uuid, p_at timestamptz, OUT said text, OUT rollout_id uuid, OUT window_id uuid
+) LANGUAGE plpgsql STABLE AS $$
+#variable_conflict use_column
+DECLARE
+    r rollout;
+BEGIN
+    IF EXISTS (SELECT FROM rollout_allow a WHERE a.subscriber_id = p_callee_id) THEN
+        said := 'enabled';
+        RETURN;
+    END IF;
+    SELECT x.* INTO r FROM rollout x JOIN subscriber s ON x.rollout_id = rollout_of_v1(s.app_id)
+      JOIN subscriber c ON c.app_id = s.app_id WHERE s.subscriber_id = p_callee_id AND c.subscriber_id = p_caller_id;
+    IF NOT FOUND THEN
+        said := CASE WHEN EXISTS (SELECT FROM app JOIN subscriber s USING (app_id) WHERE s.subscriber_id = p_callee_id AND app.launched)
+                     THEN 'enabled' ELSE 'no_rollout' END;
+    ELSIF r.state = 'launched' THEN
+        said := 'enabled';
+    ELSIF p_caller_id = p_callee_id THEN
+        said := 'loop';
+    ELSIF NOT r.call_activates THEN
+        said := 'no_window';
+    ELSE
+        SELECT CASE v.said WHEN 'depth' THEN 'limit' ELSE v.said END, r.rollout_id, v.window_id INTO said, rollout_id, window_id
+          FROM rollout_would_v1(r.rollout_id, p_caller_id, p_callee_id, p_at) v;
+    END IF;
+END $$;
+
 -- An enabled user calls one of the same app: while a window is open, that enables them. To be called before anything of the call is
 -- written, in a statement of its own. What mostly is so (the callee may call, no window is open) is said without a lock.
 -- Returns activated · enabled: was already · keyed · no_window · quota · limit: the caller's, or the chain's · wave · loop · no_rollout.
 CREATE FUNCTION rollout_called_v1(p_caller_id uuid, p_callee_id uuid, p_call_id uuid, p_at timestamptz) RETURNS text
 LANGUAGE plpgsql AS $$
 DECLARE
-    r rollout;
+    v record;
     said text;
 BEGIN
-    IF EXISTS (SELECT FROM rollout_allow a WHERE a.subscriber_id = p_callee_id) THEN
-        RETURN 'enabled';
+    SELECT * INTO v FROM rollout_would_call_v1(p_caller_id, p_callee_id, p_at);
+    IF v.window_id IS NULL THEN
+        RETURN v.said;
     END IF;
-    SELECT x.* INTO r FROM rollout x JOIN subscriber s ON x.rollout_id = rollout_of_v1(s.app_id)
-      JOIN subscriber c ON c.app_id = s.app_id WHERE s.subscriber_id = p_callee_id AND c.subscriber_id = p_caller_id;
-    IF NOT FOUND THEN
-        RETURN CASE WHEN EXISTS (SELECT FROM app JOIN subscriber s USING (app_id) WHERE s.subscriber_id = p_callee_id AND app.launched)
-                    THEN 'enabled' ELSE 'no_rollout' END;
-    ELSIF r.state = 'launched' THEN
-        RETURN 'enabled';
-    ELSIF p_caller_id = p_callee_id THEN
-        RETURN 'loop';
-    ELSIF NOT r.call_activates THEN
-        RETURN 'no_window';
-    ELSIF NOT EXISTS (SELECT FROM rollout_window w WHERE w.rollout_id = r.rollout_id AND w.state = 'open') THEN
-        SELECT m.state INTO said FROM rollout_member m WHERE m.rollout_id = r.rollout_id AND m.subscriber_id = p_callee_id;
-        RETURN CASE WHEN said = 'keyed' THEN 'keyed' WHEN said IS NULL OR said = 'removed' THEN 'no_rollout'
-                    ELSE rollout_shut_v1(r.rollout_id) END;
-    END IF;
-    said := rollout_bring_v1(r.rollout_id, p_caller_id, p_callee_id, 'call', p_call_id, NULL, p_at);
+    said := rollout_bring_v1(v.rollout_id, p_caller_id, p_callee_id, 'call', p_call_id, NULL, p_at);
     RETURN CASE said WHEN 'depth' THEN 'limit' ELSE said END;
 END $$;
 
@@ -4031,6 +4063,7 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = bridge, pg_temp AS $$
     SELECT p.subscriber_id, p.expires_at
       FROM phone_session p JOIN subscriber s USING (subscriber_id) JOIN account a USING (account_id)
      WHERE p.hash = p_hash AND p.expires_at > clock_timestamp() AND s.state = 'active' AND a.state <> 'closed'
+       AND NOT EXISTS (SELECT FROM partner o WHERE o.partner_id = s.partner_id AND o.state = 'closed')
 $$;
 
 -- ---------------------------------------------------------------- each sees its own
@@ -4643,6 +4676,6 @@ GRANT SELECT (credential_id, subscriber_id, partner_id, endpoint, realm, media, 
     ON sip_credential TO callbridge_partner;
 ALTER TABLE sip_credential ENABLE ROW LEVEL SECURITY;
 ALTER TABLE sip_ban ENABLE ROW LEVEL SECURITY;                         -- and no policy: operators' alone
-GRANT SELECT (edition) ON app TO callbridge_partner;
+GRANT SELECT (edition, phones, launched) ON app TO callbridge_partner;
 CREATE POLICY own ON sip_credential TO callbridge_partner USING (partner_id = (SELECT partner_asking_v1()));
 GRANT EXECUTE ON FUNCTION phone_session_find_v1(bytea) TO callbridge_partner;

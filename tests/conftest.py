@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Iterator
@@ -15,10 +14,10 @@ import structlog
 
 from bridge.config import Database
 from bridge.database import Connection, connect, open_pool
-from bridge.migrate import migrate
 from bridge.sandbox.fetch import AsteriskInstall, default_cache, find_asterisk, find_sipp
 from bridge.sandbox.postgres import EmbeddedPostgres
 from bridge.sandbox.progress import silent
+from tests.databases import MEMORY, copy_database, make_template
 
 # An exception is told as in production. With all its locals, as structlog does by itself, it takes seconds.
 structlog.configure(
@@ -28,8 +27,6 @@ structlog.configure(
     ]
 )
 
-TEMPLATE = "template_callbridge"
-MEMORY = Path("/dev/shm")
 MEMORY_BYTES = 4 << 30
 
 _serial = count(1)
@@ -46,40 +43,35 @@ def sipp() -> tuple[str, ...]:
 
 
 @pytest.fixture(scope="session")
-def postgres() -> Iterator[EmbeddedPostgres]:
-    """The run's server. Nothing on it outlives the run, so it need not be durable; kept in memory where there is room.
+def quick_dir() -> Iterator[Path]:
+    """For servers whose data need not outlive the machine: in memory where there is room.
 
     A database is some thousand files: to copy and remove them for each test takes a disk five times as long.
     """
     roomy = MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > MEMORY_BYTES
-    root = Path(tempfile.mkdtemp(prefix="callbridge-tests-", dir=MEMORY if roomy else None))
-    root.chmod(0o755)  # the server runs as another user where the tests are root
-    try:
-        with EmbeddedPostgres(root / "cluster", durable=False) as server:
-            yield server
-    finally:
-        shutil.rmtree(root)
+    made = Path(tempfile.mkdtemp(prefix="callbridge-tests-", dir=MEMORY if roomy else None))
+    made.chmod(0o755)  # a server runs as another user where the tests are root
+    yield made
+    shutil.rmtree(made)
+
+
+@pytest.fixture(scope="session")
+def postgres(quick_dir: Path) -> Iterator[EmbeddedPostgres]:
+    """The run's server. Nothing on it outlives the run, so it need not be durable."""
+    with EmbeddedPostgres(quick_dir / "cluster", durable=False) as server:
+        yield server
 
 
 @pytest.fixture(scope="session")
 def template(postgres: EmbeddedPostgres) -> str:
-    """The name of a database that is migrated and empty, for others to be copied from."""
-    postgres.create_database(TEMPLATE)
-
-    async def prepare() -> None:
-        async with connect(postgres.dsn(TEMPLATE)) as conn:
-            await migrate(conn)
-
-    asyncio.run(prepare())
-    return TEMPLATE
+    return make_template(postgres)
 
 
 @pytest.fixture
 def database(postgres: EmbeddedPostgres, template: str) -> Iterator[str]:
     """The name of a fresh database, for this test alone."""
     name = f"test_{next(_serial)}"
-    strategy = "FILE_COPY" if MEMORY in postgres.root.parents else "WAL_LOG"  # each the quicker one there
-    postgres.sql(f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY {strategy}")
+    copy_database(postgres, template, name)
     yield name
     postgres.drop_database(name)
 

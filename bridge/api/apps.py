@@ -1,4 +1,4 @@
-"""Apps: messengers whose users call. Operators make them and say where their gateways call from; others see names."""
+"""Apps: messengers whose users call. Operators make them and say where gateways call from, which others do not see."""
 
 from __future__ import annotations
 
@@ -59,6 +59,10 @@ class App(Told):
     name: AppName
     sip_host: str | None
     has_secret: bool | None
+    phones: bool = Field(
+        description="Its users have phones of their own, which are rung; so it is after the first one"
+    )
+    launched: bool = Field(description="Everybody may call, for its rollout was launched")
 
 
 class AppTold(App):
@@ -75,6 +79,8 @@ def show(row: Mapping[str, Any]) -> dict[str, Any]:
         "name": row["name"],
         "sip_host": row["sip_host"],
         "has_secret": row["has_secret"],
+        "phones": row["phones"],
+        "launched": row["launched"],
     }
 
 

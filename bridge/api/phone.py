@@ -17,8 +17,9 @@ from bridge.api.phone_desk import Signed, not_signed_in, routes, told
 from bridge.api.phone_invites import standing_of
 from bridge.api.quotes import book_for
 from bridge.api.services import Services
-from bridge.calls.of_subscriber import bundles, callee_of, me
+from bridge.calls.of_subscriber import bundles, me
 from bridge.calls.offer import offer
+from bridge.calls.on_net import would_ring
 from bridge.calls.quote import caller_by_id
 from bridge.config import Settings
 from bridge.database import transaction
@@ -123,10 +124,10 @@ async def quote(phone: Signed, to: Dialled) -> Response:
     who, a_number = await caller_by_id(conn, phone.subscriber_id, known.e164 if known else None, now)
     book = await book_for(phone.services, conn, known, now, now, who.plan_id)
     origins = tuple(book.origins.of(a_number.removeprefix("+")))
-    callee = None
-    if known is not None and who.app_id in book.phones:
-        callee = await callee_of(conn, who.app_id, known.e164)
-    offered = offer(book, who, callee, number, at=now, rules=settings.calls, origins=origins)
+    rung = await would_ring(conn, book, who, number, now, origins)
+    offered = offer(book, who, rung, number, at=now, rules=settings.calls, origins=origins)
+    if offered["verdict"] == "refused":
+        offered |= await phone_calls.why(phone, offered["reason"], offered["detail"])
     return told({"number": known.e164 if known else None, **offered})
 
 

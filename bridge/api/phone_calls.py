@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 from fastapi import Query, Response
 from fastapi.responses import StreamingResponse
@@ -16,8 +16,11 @@ from bridge.api.phone_desk import Signed, routes, told
 from bridge.calls import messages, wav
 from bridge.calls.of_subscriber import Live, call_of, calls, current
 from bridge.errors import NotFound
+from bridge.rollout.store import standing
 
 router = routes()
+
+SHUT: Final = ("no_window", "quota")
 
 SipCallId = Annotated[str, Query(min_length=1, max_length=64, pattern=r"^[\x21-\x7e]+$")]
 
@@ -51,10 +54,22 @@ async def read_call_of(phone: Signed, sip_call_id: SipCallId) -> Response:
             "call": {
                 "call_id": show_id("call", row["call_id"]),
                 "state": row["state"],
-                "reason": row["refuse_reason"],
+                **await why(phone, row["refuse_reason"], row["refuse_detail"]),
             }
         }
     )
+
+
+async def why(phone: Signed, reason: str | None, detail: str | None) -> dict[str, Any]:
+    """Why a call was or would be refused.
+
+    detail     of not_enabled, what keeps the callee out: no_window, quota, limit, wave, loop, keyed; else null
+    opens_at   of one whom no window lets in: when the next one opens; null: none is planned
+    """
+    opens_at = None
+    if detail in SHUT:
+        opens_at = (await standing(phone.conn, phone.subscriber_id, datetime.now(UTC))).opens_at
+    return {"reason": reason, "detail": detail, "opens_at": show_at(opens_at)}
 
 
 @router.get("/messages/{message_id}/audio")
@@ -84,6 +99,7 @@ def _show(row: Mapping[str, Any]) -> dict[str, Any]:
         "state": row["state"],
         "missed": row["incoming"] and row["state"] != "live" and (message is not None or not answered),
         "reason": row["refuse_reason"],
+        "detail": row["refuse_detail"],
         "began_at": show_at(row["admitted_at"]),
         "talk_s": -(-row["talk_ms"] // 1000) if answered else 0,
         "cost": show_money(row["cost_micro"]) if answered and not row["incoming"] else None,

@@ -62,6 +62,7 @@ class PlanLine(Told):
     roaming_deck: str | None
     zero_rated: list[str]
     on_net_free: bool
+    on_net_fallback: bool = Field(description="Whom of the app no phone reaches is called over a carrier")
     margin_floor: str | None = Field(None, description="For one minute. Operators are told")
     bundles: int = Field(description="On sale")
     subscribers: int
@@ -104,6 +105,7 @@ class Plan(Told):
     roaming_deck: str | None
     zero_rated: list[str]
     on_net_free: bool
+    on_net_fallback: bool = Field(description="Whom of the app no phone reaches is called over a carrier")
     margin_floor: str | None = Field(None, description="For one minute. Operators are told")
     decks: list[PlanDeck]
     services: list[dict[str, Any]]

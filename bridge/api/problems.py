@@ -208,12 +208,13 @@ def _pointer(loc: Sequence[object]) -> str:
 
 
 def _methods(request: Request) -> list[str]:
-    """What a path can be asked with. The framework names those of the first route that has it."""
-    found: set[str] = set()
+    """What a path can be asked with. The framework names those of the first route that has it; and a word that stands
+    in a path is no id, though a route with an id in its place has it, too."""
+    found: dict[str, set[str]] = {}
     for route in iter_route_contexts(request.app.routes):
         if route.path_regex is not None and route.path_regex.match(request.scope["path"]):
-            found |= route.methods or set()
-    return sorted(found)
+            found.setdefault(route.path or "", set()).update(route.methods or set())
+    return sorted(found[min(found, key=lambda path: path.count("{"))]) if found else []
 
 
 def _route(request: Request) -> str:

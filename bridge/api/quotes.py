@@ -34,6 +34,7 @@ from bridge.api.problems import responses
 from bridge.api.route import routes
 from bridge.api.services import Services
 from bridge.calls.book import Book, load_book_for
+from bridge.calls.on_net import would_ring
 from bridge.calls.quote import anybody, caller_by_id, quote_on
 from bridge.calls.route_check import Tried, check_named, live_calls, trunks_of, try_routes
 from bridge.calls.store import Caller
@@ -113,6 +114,7 @@ class Quote(Told):
     tax: str | None = Field(None, description="The part of the charge that is tax")
     currency: str | None = None
     free: str | None = Field(None, description="Why it costs nothing; null: it is not free")
+    on_net: bool = Field(False, description="It rings another user of the app, over no carrier")
     bundles: list[QuotedBurn] = Field([])
     steps: list[str] = Field([], description="How the price comes about")
     first_hold: str | None = Field(None, description="What would be held at first")
@@ -181,8 +183,9 @@ _quotes, _route_tests = routes("quotes"), routes("quotes", "/v1/route-tests")
 async def quote_call(desk: Reader, body: QuoteQuestion) -> Response:
     async with _asked(desk, body) as asked:
         rules = desk.services.settings.calls
+        rung = await would_ring(asked.conn, asked.book, asked.payer, asked.number, asked.at, asked.origins)
         priced = quote_on(
-            asked.book, asked.payer, asked.number, at=asked.at, seconds=body.seconds, rules=rules,
+            asked.book, asked.payer, asked.number, rung, at=asked.at, seconds=body.seconds, rules=rules,
             origins=asked.origins,
         )  # fmt: skip
     told = _head(body, asked) | {"seconds": body.seconds}

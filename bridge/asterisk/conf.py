@@ -56,6 +56,8 @@ _KEYS: Final = frozenset({
     "endpoint", "qualify_frequency", "qualify_timeout", "auth_type", "username", "password", "set_var", "auth",
 }) | conf_whatsapp.KEYS
 # fmt: on
+_AND_BROWSERS: Final = "from where browsers come, too: anybody would be taken for it"
+_NOT_SO: Final = "Give it an address of its own, or write address:port."
 _HEAD: Final = "; Written by `callbridge conf render`. Changes here are lost.\n"
 
 
@@ -88,6 +90,8 @@ def render_pjsip(settings: Settings, trunks: Iterable[Peer], apps: Iterable[App]
     """
     text = _HEAD + _pjsip(settings, trunks, apps)
     lint(text)
+    for said in conf_users.mistaken(settings, text):
+        raise ConfigError(PJSIP_CONF, f"{said}, {_AND_BROWSERS}", _NOT_SO)
     return text
 
 
@@ -156,6 +160,10 @@ def check(settings: Settings, conf_dir: Path) -> list[Problem]:
         for name in GENERATED
         if not (conf_dir / FOLDER / name).is_file()
     )
+    pjsip = conf_dir / FOLDER / PJSIP_CONF
+    if pjsip.is_file():
+        known = conf_users.mistaken(settings, pjsip.read_text(errors="replace"))
+        found.extend(Problem(f"{said}, {_AND_BROWSERS}", _NOT_SO) for said in known)
     for name, wanted in _includes():
         path = conf_dir / name
         text = path.read_text(errors="replace") if path.is_file() else ""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Final
@@ -25,6 +26,8 @@ ROLE_HEAD: Final = "callbridge_switch_"
 _FIX: Final = (
     f"Write postgresql://{ROLE_HEAD}name:password@host:port/database; the password of letters and digits."
 )
+# Where a proxy on this machine comes from; any other is in users.spared, or its users would ban it.
+_LOCAL: Final = ("127.0.0.1", "::1")
 _WORD: Final = re.compile(r"[A-Za-z0-9_./~+=-]+", re.ASCII)  # needs no quotes in a connection string
 _WORD_CHARS_MAX: Final = 63  # the switch cuts off the rest of each of its options (MAX_DB_OPTION_SIZE)
 # The switch waits for an answer with a lock held that every look-up needs, so that it must not wait for long. It has no
@@ -99,6 +102,31 @@ def transport(settings: Settings) -> list[str]:
         return []
     host = value("users.ws_host", settings.users.ws_host)
     return [f"[ws]\ntype = transport\nprotocol = ws\nbind = {host}:{settings.users.ws_port}\n"]
+
+
+def mistaken(settings: Settings, text: str) -> list[str]:
+    """Endpoints of a generated pjsip.conf that are known by an address from which browsers come. Addresses count
+    before names, so whoever opens the page would be that gateway or carrier, and pay with anybody's money.
+
+    text     an address with a port is not a browser's: theirs changes with each connection
+    """
+    if switch_login(settings) is None:
+        return []
+    given = settings.users
+    proxies = [one for one in given.spared if not one.is_loopback] + [ip_network(one) for one in _LOCAL]
+    with suppress(ValueError):  # a name
+        proxies.append(ip_network(given.ws_host))
+    found, endpoint = [], ""
+    for line in text.splitlines():
+        key, _, said = line.partition(" = ")
+        if key == "endpoint":
+            endpoint = said
+        elif key == "match":
+            with suppress(ValueError):  # a name, or with a port
+                network = ip_network(said, strict=False)
+                if any(one.version == network.version and one.overlaps(network) for one in proxies):
+                    found.append(f"{endpoint} is known by {said}")
+    return found
 
 
 def bans(networks: Iterable[Network]) -> str:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Final
 from urllib.parse import unquote
+from uuid import UUID
 
 import structlog
 
@@ -19,7 +20,7 @@ from bridge.calls.book import Book
 from bridge.calls.caller import SwitchCall
 from bridge.calls.end import Endings
 from bridge.calls.frozen import Frozen
-from bridge.calls.inbound import Inbound
+from bridge.calls.inbound import ANONYMOUS, Inbound
 from bridge.calls.overload import OVERLOADED, Passage
 from bridge.calls.token import Token
 from bridge.calls.whatsapp import meta_call
@@ -74,7 +75,10 @@ class InboundRoutes:
         if peer is None:
             seen.error("a call from a trunk that is not known here")
             return stop(UNAVAILABLE.cause).text()
-        with self._passing(asked) as passage:
+        # Turned away, it is kept as the trunk's: whose number was called nobody has looked up.
+        seen_as = ANONYMOUS if asked.anonymous else asked.caller
+        came_in = replace(asked, caller=seen_as, trunk_in_id=UUID(peer.trunk.trunk_id))
+        with self._passing(came_in) as passage:
             if passage.over is not None:
                 return stop(OVERLOADED.cause).text()
             try:

@@ -1,8 +1,8 @@
 """Which users' phones are registered, told to the database; for the worker that keeps the switch.
 
-The switch keeps contacts itself and says nothing when one comes or goes. So whoever has just proved to be a user is
-looked up at once, and the whole list is read every few seconds. What the database says can therefore be that old for a
-phone that has gone, and a few milliseconds for one that has come.
+The switch keeps contacts itself and says nothing when one comes or goes. So a user who had no phone and has just proved
+who they are is looked up at once, and the whole list is read every few seconds. What the database says can therefore be
+that old for a phone that has gone, and a few milliseconds for a user's first one that has come.
 """
 
 from __future__ import annotations
@@ -98,17 +98,20 @@ class Phones:
                 self._known.pop(contact_id, None)
 
     async def _look(self, ami: Ami) -> None:
-        """At those who have just proved who they are."""
+        """At those who have just proved who they are, for their first phone. Whoever has one has mostly registered
+        again, and all of a user's phones ring, whichever are known here. Only the list says that one has gone.
+        """
         while self._pending and self._known is not None:
-            await asyncio.sleep(SETTLE_S)
+            for endpoint in self._pending.keys() & {_endpoint(key) for key in self._known}:
+                del self._pending[endpoint]
+            await asyncio.sleep(SETTLE_S if self._pending else 0)
             for endpoint, looks in list(self._pending.items()):
-                of_user = {key for key in self._known if _endpoint(key) == endpoint}
                 found = await _contacts(ami, endpoint)
-                if found.keys() == of_user and looks + 1 < LOOKS_MAX:
+                if not found and looks + 1 < LOOKS_MAX:
                     self._pending[endpoint] = looks + 1
                     continue
                 self._pending.pop(endpoint)
-                await self._tell(found, of_user - found.keys())
+                await self._tell(found, set())
 
     async def _list(self, ami: Ami) -> None:
         if self._known is None:
@@ -150,8 +153,10 @@ def _endpoint(contact_id: str) -> str:
 
 async def _contacts(ami: Ami, endpoint: str = "") -> Contacts:
     """Of one user, or of all."""
+    # The switch takes a key for the whole of a branch, and puts it into a LIKE as it is.
+    key = f"{endpoint};@%" if endpoint else ""
     try:
-        reply = await ami.action("DBGetTree", Family=FAMILY, Key=endpoint)
+        reply = await ami.action("DBGetTree", Family=FAMILY, Key=key)
     except AmiRefused:  # there is none
         return {}
     return read_contacts(reply.events)

@@ -14,6 +14,7 @@ from typing import Final
 from bridge.calls.book import Book
 from bridge.calls.caller import Callee, Caller, SwitchCall
 from bridge.calls.frozen import Frozen
+from bridge.calls.on_net import callee_of
 from bridge.calls.permit import permitted
 from bridge.calls.ring import lease_s, not_reached, ring
 from bridge.calls.store import CallStore, Session
@@ -155,7 +156,7 @@ class Admissions:
             caller, presented = await self._who(session, asked, b_number if book.on_net else None, at)
             case = _Case(session, asked, book, at, number, caller, presented)
             if caller is not None and b_number is not None and caller.app_id in book.phones:
-                callee = await session.callee(caller.app_id, b_number)
+                callee = await callee_of(session.conn, caller.app_id, b_number)
                 if callee is not None and (verdict := await self._ring(case, callee)) is not None:
                     return verdict
             return await self._carry(case, Way(anonymous=_anonymous(asked, number)))

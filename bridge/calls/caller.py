@@ -20,6 +20,7 @@ class SwitchCall:
     shown      what the caller wants to be seen as, as a SIP header has it; "": their own number
     anonymous  the caller does not want to be seen
     by_order   one leg of a call that was ordered; the first one goes to the caller's own number
+    trunk_in_id  over which it comes from the network
     """
 
     app: str
@@ -31,6 +32,7 @@ class SwitchCall:
     shown: str = ""
     anonymous: bool = False
     by_order: bool = False
+    trunk_in_id: UUID | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ from bridge.routing.store import TrunkPeer
 from bridge.routing.trunk import VOIP_ONLY
 from bridge.telephony.caller_id import CallerId, from_network
 from bridge.telephony.cause import BUSY, Refuse, RefuseReason, refuse
-from bridge.telephony.number import Number, parse_dialled
+from bridge.telephony.number import Number, parse_called
 
 ANONYMOUS: Final = "anonymous"
 GREETING_S: Final = 60  # longer than any greeting
@@ -71,11 +71,6 @@ def decide(
     return Incoming(caller, number, called, free(plan, number).frozen(at))
 
 
-def dialled_number(text: str, home: str) -> Number | Refuse:
-    """The number called, as a carrier writes it: digits alone are E.164 that lacks its plus. It must be somebody's."""
-    return parse_dialled(text if text[:1] in ("+", "0") else f"+{text}", home=home)
-
-
 def leg_class(peer: TrunkPeer) -> LegClass:
     return "voip_only" if peer.trunk.policy_class == VOIP_ONLY else "pstn"
 
@@ -96,7 +91,7 @@ class Inbound:
         caller = from_network(
             asked.caller, origin=peer.origin, private=asked.anonymous, form=peer.writing.a_format, home=home
         )
-        number = dialled_number(asked.dialled, home)
+        number = parse_called(asked.dialled, home=home)
         async with self._store.session() as session:
             b_number = number.e164 if isinstance(number, Number) else None
             row = await queries.inbound.called.one(session.conn, b_number=b_number) if b_number else None

@@ -10,7 +10,7 @@ from typing import Any
 from uuid import UUID
 
 from bridge import queries
-from bridge.calls.caller import Callee, allowances_of, burns_of
+from bridge.calls.caller import allowances_of, burns_of
 from bridge.calls.running import Funds, Running, running
 from bridge.config import Calls
 from bridge.database import Connection
@@ -46,12 +46,6 @@ async def me(conn: Connection, subscriber_id: UUID) -> Row:
     if row is None:
         raise NotFound("There is no such subscriber.")
     return row
-
-
-async def callee_of(conn: Connection, app_id: UUID, b_number: str) -> Callee | None:
-    """Whose phones a call to this number would ring; None: nobody's in this app."""
-    row = await queries.calls.callee.one(conn, app_id=app_id, b_number=b_number)
-    return None if row is None else Callee(row["subscriber_id"], row["allowed"])
 
 
 async def bundles(conn: Connection, subscriber_id: UUID) -> Sequence[Row]:

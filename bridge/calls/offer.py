@@ -8,12 +8,12 @@ from typing import Any
 
 from bridge.calls.admit import decide
 from bridge.calls.book import Book
-from bridge.calls.caller import Callee, Caller
-from bridge.calls.ring import ON_NET, ring
+from bridge.calls.caller import Caller
+from bridge.calls.ring import ON_NET, Ring
 from bridge.config import Calls
 from bridge.rating.reserve import reserve
 from bridge.rating.tariff import PPM, Tariff, Tax
-from bridge.telephony.cause import Refuse
+from bridge.telephony.cause import Refuse, RefuseReason
 from bridge.telephony.money import Rounding, divide, format_micro
 from bridge.telephony.number import Number
 
@@ -21,7 +21,7 @@ from bridge.telephony.number import Number
 def offer(
     book: Book,
     caller: Caller,
-    callee: Callee | None,
+    rung: Refuse | Ring | None,
     number: Number | Refuse,
     *,
     at: datetime,
@@ -30,16 +30,17 @@ def offer(
 ) -> dict[str, Any]:
     """By the admission's own rules, for a call that is answered at `at`. JSON-able.
 
-    callee    another user of the app, whose phones would be rung: free
+    rung      another user of the app, whose phones would be rung: free; None: it goes over a carrier
+    detail    of a refusal; only where it is for the caller to know
     enables   they cannot use the app yet, and the call may enable them
     minute    what a minute costs by its rate, tax included, whoever pays it
     bundle    what pays first; None: money does
     lasts_s   so long bundles and money last; None: longer than any call may be
     """
-    if callee is not None:
-        rung = ring(caller, number, callee, book, origins=origins)
-        if isinstance(rung, Refuse):
-            return {"verdict": "refused", "reason": rung.reason.value}
+    if isinstance(rung, Refuse):
+        detail = rung.detail if rung.reason is RefuseReason.not_enabled else None
+        return {"verdict": "refused", "reason": rung.reason.value, "detail": detail}
+    if rung is not None:
         return {
             "verdict": "admitted",
             "destination": None,
@@ -54,7 +55,7 @@ def offer(
         }
     verdict = decide(caller, number, book, {}, rules, at, origins)
     if isinstance(verdict, Refuse):
-        return {"verdict": "refused", "reason": verdict.reason.value}
+        return {"verdict": "refused", "reason": verdict.reason.value, "detail": None}
     sell, rate = verdict.sell, verdict.sell.at(at).rate
     cap_ms = rules.talk_s_max * 1000
     whole = reserve(

@@ -25,7 +25,8 @@ from bridge.calls.token import uuid7
 from bridge.config import Pressure
 from bridge.errors import StoreError, StoreUnavailable
 from bridge.telephony.cause import RefuseReason, refuse
-from bridge.telephony.number import Number, parse_caller, parse_dialled
+from bridge.telephony.endpoint import subscriber_of
+from bridge.telephony.number import Number, parse_called, parse_caller, parse_dialled
 
 OVERLOADED: Final = refuse(RefuseReason.overloaded)
 PERIOD_S: Final = 1.0
@@ -153,6 +154,9 @@ class Overload:
                 names = (
                     "call_ids",
                     "apps",
+                    "subscriber_ids",
+                    "trunk_in_ids",
+                    "anonymous",
                     "uniqueids",
                     "sip_call_ids",
                     "a_numbers",
@@ -177,11 +181,15 @@ class Overload:
                     conn, origination_ids=ids, refuse_reason=OVERLOADED.reason.value
                 )
 
-    def _columns(self, asked: SwitchCall) -> tuple[str | None, ...]:
+    def _columns(self, asked: SwitchCall) -> tuple[str | UUID | bool | None, ...]:
         caller = parse_caller(asked.caller, home=self._home)
-        number = parse_dialled(asked.dialled, home=self._home)
+        read = parse_dialled if asked.trunk_in_id is None else parse_called
+        number = read(asked.dialled, home=self._home)
         return (
             kept(asked.app),
+            subscriber_of(asked.app),
+            asked.trunk_in_id,
+            asked.anonymous,
             kept(asked.uniqueid),
             kept(asked.sip_call_id),
             kept(asked.caller),

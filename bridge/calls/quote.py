@@ -11,6 +11,8 @@ from uuid import UUID
 from bridge import queries
 from bridge.calls.admit import Admission, decide
 from bridge.calls.book import Book, load_book_for
+from bridge.calls.on_net import would_ring
+from bridge.calls.ring import Ring
 from bridge.calls.store import Caller, caller_of
 from bridge.config import Calls
 from bridge.database import Connection
@@ -19,6 +21,7 @@ from bridge.rating.allowance import Allowance, Burn, covered_s, take
 from bridge.rating.charge import Charge, charge
 from bridge.rating.plan import Plan
 from bridge.rating.reserve import reserve
+from bridge.rating.tariff import Tariff
 from bridge.routing.plan import NANO, Route
 from bridge.telephony.cause import Refuse
 from bridge.telephony.money import Rounding, divide, format_micro
@@ -67,25 +70,41 @@ async def quote(
         "subscriber": who is not None,
     }
     origins = book.origins.of(presented.digits)
-    return told | quote_on(book, payer, number, at=at, seconds=seconds, rules=rules, origins=origins)
+    rung = await would_ring(conn, book, payer, number, at, origins)
+    return told | quote_on(book, payer, number, rung, at=at, seconds=seconds, rules=rules, origins=origins)
 
 
 def quote_on(
     book: Book,
     payer: Caller,
     number: Number | Refuse,
+    rung: Refuse | Ring | None,
     *,
     at: datetime,
     seconds: int,
     rules: Calls,
     origins: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """The same for somebody who is known, or `anybody`, on a book that holds at that instant. JSON-able."""
-    verdict = decide(payer, number, book, {}, rules, at, origins)
+    """The same for somebody who is known, or `anybody`, on a book that holds at that instant. JSON-able.
+
+    rung   what a call to another user of the app comes to; None: it goes over a carrier
+    """
+    verdict = rung or decide(payer, number, book, {}, rules, at, origins)
     if isinstance(verdict, Refuse):
         return {"verdict": "refused", "reason": verdict.reason.value, "detail": verdict.detail}
-    lasts_s = _lasts_s(verdict, payer, min(seconds, rules.talk_s_max), at)
-    return {"verdict": "admitted", "lasts_s": lasts_s} | _priced(verdict, payer.allowances, seconds, at)
+    lasts_s = min(seconds, rules.talk_s_max)
+    if isinstance(verdict, Ring):
+        sold = charge(verdict.sell, seconds * 1000, answered_at=at)
+        told = _sold(verdict.sell, (), sold) | {
+            "first_hold": format_micro(0),
+            "first_limit_s": rules.talk_s_max,
+            "routes": [],
+            "left_out": {},
+        }
+        return {"verdict": "admitted", "lasts_s": lasts_s, "on_net": True} | told
+    lasts_s = _lasts_s(verdict, payer, lasts_s, at)
+    priced = _priced(verdict, payer.allowances, seconds, at)
+    return {"verdict": "admitted", "lasts_s": lasts_s, "on_net": False} | priced
 
 
 def anybody(plan: Plan) -> Caller:
@@ -155,6 +174,15 @@ def _priced(
     if not sell.zero_rated:
         burns, _ = take((one for one in allowances if one.pays_for(verdict.b_number.digits)), seconds)
     sold = charge(sell, seconds * 1000, answered_at=at, covered_s=covered_s(burns))
+    return _sold(sell, burns, sold) | {
+        "first_hold": format_micro(verdict.reserved.hold_micro),
+        "first_limit_s": verdict.reserved.limit_ms // 1000,
+        "routes": [_route(route, sold, seconds, at) for route in verdict.routes.routes],
+        "left_out": {left.name: left.why for left in verdict.routes.left_out},
+    }
+
+
+def _sold(sell: Tariff, burns: Sequence[Burn], sold: Charge) -> dict[str, Any]:
     return {
         "destination": sell.rate.destination,
         "charge": format_micro(sold.amount_micro),
@@ -163,10 +191,6 @@ def _priced(
         "bundles": [_burn(burn) for burn in burns],
         "free": sell.zero_rated,
         "steps": [step.text for step in sold.steps],
-        "first_hold": format_micro(verdict.reserved.hold_micro),
-        "first_limit_s": verdict.reserved.limit_ms // 1000,
-        "routes": [_route(route, sold, seconds, at) for route in verdict.routes.routes],
-        "left_out": {left.name: left.why for left in verdict.routes.left_out},
     }
 
 

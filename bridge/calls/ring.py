@@ -19,6 +19,8 @@ from bridge.telephony.number import Number
 ON_NET: Final = "on-net"
 # What the rollout says of a callee who may be rung; see the SQL function rollout_called_v1.
 LET_IN: Final = frozenset({"activated", "enabled"})
+# What it says of one who waits for an invitation, and whom this call does not let in.
+KEPT_OUT: Final = frozenset({"no_window", "quota", "limit", "wave", "loop", "keyed"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +75,9 @@ def not_reached(plan: Plan, why: str) -> Refuse | None:
 
     why   no_phone, or what the rollout said of a callee who is not enabled
     """
-    return None if plan.on_net_fallback else refuse(RefuseReason.not_reachable, why)
+    if plan.on_net_fallback:
+        return None
+    return refuse(RefuseReason.not_enabled if why in KEPT_OUT else RefuseReason.not_reachable, why)
 
 
 def lease_s(rules: Calls) -> int:

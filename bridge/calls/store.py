@@ -13,7 +13,7 @@ from uuid import UUID
 import asyncpg
 
 from bridge import queries
-from bridge.calls.caller import Callee, Caller, Rung, SwitchCall, Written, allowances_of, burns_of, caller_of
+from bridge.calls.caller import Caller, Rung, SwitchCall, Written, allowances_of, burns_of, caller_of
 from bridge.calls.ended import Ended
 from bridge.calls.frozen import Frozen, thaw
 from bridge.calls.way import OUT, Way
@@ -22,9 +22,9 @@ from bridge.rating.allowance import Allowance, Burn
 from bridge.rating.reserve import Reservation
 from bridge.rating.tariff import Tariff
 from bridge.routing.plan import Route, RoutePlan
-from bridge.telephony.cause import Outcome, Refuse
+from bridge.telephony.cause import Outcome, Refuse, RefuseReason
 
-__all__ = ["CallStore", "Callee", "Caller", "Rung", "Session", "SwitchCall", "Written", "caller_of"]
+__all__ = ["CallStore", "Caller", "Rung", "Session", "SwitchCall", "Written", "caller_of"]
 
 PARTITION_MONTHS = 3
 
@@ -56,11 +56,6 @@ class Session:
             self._conn, subscriber_id=subscriber_id, b_number=b_number, at=at, shown=shown
         )
         return None if row is None else replace(caller_of(row), may_show=row["may_show"])
-
-    async def callee(self, app_id: UUID, b_number: str) -> Callee | None:
-        """Whose number it is within an app; None: nobody's who could be rung."""
-        row = await queries.calls.callee.one(self._conn, app_id=app_id, b_number=b_number)
-        return None if row is None else Callee(row["subscriber_id"], row["allowed"])
 
     async def ring(
         self,
@@ -185,6 +180,8 @@ class Session:
             b_number=b_number,
             reason=refused.reason.value,
             q850_cause=refused.cause,
+            # What other refusals say in detail is for whoever runs the house, and in the log.
+            detail=refused.detail if refused.reason is RefuseReason.not_enabled else None,
             **way.columns(),
         )
 

@@ -38,6 +38,7 @@ async def story(conn: Connection, call_id: UUID) -> dict[str, Any]:
         "direction": call["direction"],
         "state": call["state"],
         "refuse_reason": call["refuse_reason"],
+        "refuse_detail": call["refuse_detail"],
         "routes": _routes(plan["routes"]),
         "left_out": plan["left_out"],
         "attempts": _attempts(attempts, call["admitted_at"]),

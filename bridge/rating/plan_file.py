@@ -154,6 +154,7 @@ class PlanFile(TermsKeys):
     """A whole plan.
 
     margin_floor_micro  for one minute
+    on_net_fallback     a user of the app whom no phone reaches is called over a carrier, at this plan's price
     referral_micro      for each of the two
     home, roaming       rates of decks that the plan makes; home_deck, roaming_deck: decks that exist in their place
     """
@@ -164,6 +165,7 @@ class PlanFile(TermsKeys):
     ]
     margin_floor_micro: Micro = Field(0, alias="margin_floor", json_schema_extra=_NOTHING)
     on_net_free: bool = False
+    on_net_fallback: bool = False
     zero_rated: Prefixes = ()
     referral_micro: Price = Field(0, alias="referral", json_schema_extra=_NOTHING)
     home: Rates = ()

@@ -52,6 +52,7 @@ class RefuseReason(StrEnum):
     own_number = "own_number"
     caller_id = "caller_id"
     not_reachable = "not_reachable"
+    not_enabled = "not_enabled"
     unknown_number = "unknown_number"
     policy_class = "policy_class"
     overloaded = "overloaded"
@@ -62,6 +63,7 @@ class RefuseReason(StrEnum):
 # RFC 3398, as 21 is.
 # too_many_calls is one account's limit: 503 would make its switch believe we are all down, 480 does not.
 # caller_id: not theirs to show; own_number: one's own. not_reachable: no phone of the app answers the switch.
+# not_enabled: the callee waits for an invitation to the app, and this call could not be one; the detail says why.
 # unknown_number: from the network, for a number that is nobody's. policy_class: what may never be joined.
 # overloaded: we take no more for now, and say so before anything else suffers.
 # no_rate is a place we do not sell (404); no_route is one we sell and cannot reach just now (503).
@@ -80,6 +82,7 @@ _CAUSE_OF_REASON: Final[Mapping[RefuseReason, int]] = MappingProxyType(
         RefuseReason.own_number: REJECTED,  # 403
         RefuseReason.caller_id: REJECTED,  # 403
         RefuseReason.not_reachable: NO_USER,  # 480
+        RefuseReason.not_enabled: NO_USER,  # 480
         RefuseReason.unknown_number: UNALLOCATED,  # 404
         RefuseReason.policy_class: REJECTED,  # 403
         RefuseReason.overloaded: CONGESTION,  # 503

@@ -101,6 +101,15 @@ def parse_dialled(text: str, *, home: str = "DE") -> Number | Refuse:
     return _to_number(dialled, home)
 
 
+def parse_called(text: str, *, home: str = "DE") -> Number | Refuse:
+    """The number called, as a carrier writes it: digits alone are E.164 that lacks its plus.
+
+    >>> parse_called("493023125000").e164
+    '+493023125000'
+    """
+    return parse_dialled(text if text[:1] in ("+", "0") else f"+{text}", home=home)
+
+
 def parse_caller(text: str, *, home: str = "DE") -> Number | Refuse:
     """The number a caller presents, as E.164; Refuse unknown_caller when it is none or may not be one.
 

@@ -99,7 +99,8 @@ def _outcome(story: Mapping[str, Any]) -> str:
         billed = f", billed {story['billed_s']} s" if story["billed_s"] or not paid else ""
         return f"{talked}{paid}{billed}, charged {story['charge']} {story['currency']}"
     if story["state"] == "refused":
-        return f"refused, {story['refuse_reason'].replace('_', ' ')}"
+        said = [story["refuse_reason"], *filter(None, [story["refuse_detail"]])]
+        return f"refused, {', '.join(said).replace('_', ' ')}"
     last = (
         story["attempts"][-1]["outcome"].replace("_", " ")
         if story["attempts"]

@@ -33,6 +33,10 @@ def tell_plan(plan: Mapping[str, Any]) -> str:
     lines = [f"Plan {plan['plan']}: {plan['currency']}, margin at least {plan['margin_floor']} a minute"]
     if plan["on_net_free"]:
         lines.append("Calls between subscribers of one app are free.")
+    if plan["on_net_fallback"]:
+        lines.append(
+            "Subscribers of the app whom no phone reaches are called over a carrier, at this plan's price."
+        )
     if plan["zero_rated"]:
         lines.append(f"Free destinations: {' '.join(plan['zero_rated'])}")
     parts = ["\n".join(lines)]

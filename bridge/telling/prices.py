@@ -61,6 +61,8 @@ def tell_quote(quote: Mapping[str, Any]) -> str:
         lines.append(
             f"  but it would be cut after {quote['lasts_s']} s: nothing pays for more, or no call is longer"
         )
+    if quote["on_net"]:
+        return "\n".join([*lines, "  it would ring another user of the app, over no carrier"])
     lines.append(
         f"  at first {quote['first_hold']} {quote['currency']} would be held for {quote['first_limit_s']} s"
     )

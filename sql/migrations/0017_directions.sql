@@ -13,18 +13,21 @@ ALTER TABLE call
     ADD COLUMN leg_class text NOT NULL DEFAULT 'app' CHECK (leg_class IN ('app', 'pstn', 'voip_only')),  -- of the leg that came in
     ADD COLUMN anonymous boolean NOT NULL DEFAULT false,               -- the caller's number is not shown
     ADD COLUMN after_call_id uuid,                                     -- the call that reached no phone, and went on as this one
-    ADD CONSTRAINT call_on_net_has_a_callee CHECK (direction <> 'on_net' OR callee_id IS NOT NULL);
+    ADD COLUMN refuse_detail text,                                     -- of not_enabled: why the callee was not let in
+    ADD CONSTRAINT call_on_net_has_a_callee CHECK (direction <> 'on_net' OR callee_id IS NOT NULL),
+    ADD CONSTRAINT call_detail_of_not_enabled CHECK (refuse_detail IS NULL OR refuse_reason = 'not_enabled');
 CREATE INDEX call_callee ON call (callee_id, call_id) WHERE callee_id IS NOT NULL;
 -- Ringing a phone is no attempt on a trunk.
 ALTER TABLE lease ALTER COLUMN trunk_id DROP NOT NULL;
 
 GRANT SELECT (direction, callee_id, anonymous, after_call_id) ON call TO callbridge_partner;
+GRANT SELECT (phones) ON app TO callbridge_partner;
 
 -- From now on the phones of the users of this subscriber's app are rung. Workers read their books again when that is new.
 CREATE FUNCTION app_has_phones_v1(p_subscriber_id uuid) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
     IF EXISTS (SELECT FROM subscriber s JOIN app a USING (app_id) WHERE s.subscriber_id = p_subscriber_id AND NOT a.phones) THEN
-        UPDATE app a SET phones = true FROM subscriber s
+        UPDATE app a SET phones = true, edition = a.edition + 1 FROM subscriber s
          WHERE s.subscriber_id = p_subscriber_id AND a.app_id = s.app_id AND NOT a.phones;
     END IF;
 END $$;

@@ -78,6 +78,7 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = bridge, pg_temp AS $$
     SELECT p.subscriber_id, p.expires_at
       FROM phone_session p JOIN subscriber s USING (subscriber_id) JOIN account a USING (account_id)
      WHERE p.hash = p_hash AND p.expires_at > clock_timestamp() AND s.state = 'active' AND a.state <> 'closed'
+       AND NOT EXISTS (SELECT FROM partner o WHERE o.partner_id = s.partner_id AND o.state = 'closed')
 $$;
 
 -- The calls of one subscriber, newest first.

@@ -80,27 +80,33 @@ SELECT * FROM call_ring_v1(
 -- name: refuse!
 -- A refusal is a call, too: it has its row, so that "every attempt to call ends in one record" can be proved.
 INSERT INTO call (switch_id, uniqueid, sip_call_id, subscriber_id, account_id, a_number, dialled, b_number, state, refuse_reason,
-                  ended_at, q850_cause, release_party, partner_id, direction, callee_id, trunk_in_id, leg_class, anonymous, after_call_id)
+                  ended_at, q850_cause, release_party, partner_id, direction, callee_id, trunk_in_id, leg_class, anonymous, after_call_id,
+                  refuse_detail)
 VALUES (:switch_id, :uniqueid, :sip_call_id, :subscriber_id, :account_id, :a_number, :dialled, :b_number, 'refused', :reason,
         clock_timestamp(), :q850_cause, 'bridge', (SELECT a.partner_id FROM account a WHERE a.account_id = :account_id),
-        :direction, :callee_id, :trunk_in_id, :leg_class, :anonymous, :after_call_id);
+        :direction, :callee_id, :trunk_in_id, :leg_class, :anonymous, :after_call_id, :detail);
 
 -- name: live_now$
 -- Calls of the switch that may still be running.
 SELECT count(*) FROM lease l WHERE l.switch_id = :switch_id AND l.expires_at > now();
 
 -- name: turned_away!
--- Many refusals at once, of calls nobody had looked at. callers: as E.164 numbers where they are. Written again, they change nothing.
+-- Many refusals at once, of calls nobody had looked at. callers: as E.164 numbers where they are. A call from the network is its
+-- trunk's, and no subscriber's. Written again, they change nothing.
 INSERT INTO call (call_id, switch_id, uniqueid, sip_call_id, subscriber_id, account_id, a_number, dialled, b_number, state,
-                  refuse_reason, admitted_at, ended_at, q850_cause, release_party, partner_id)
-SELECT r.call_id, :switch_id, r.uniqueid, r.sip_call_id, s.subscriber_id, s.account_id, r.a_number, r.dialled, r.b_number, 'refused',
-       :reason, r.at, r.at, :q850_cause, 'bridge', a.partner_id
-  FROM unnest(:call_ids::uuid[], :apps::text[], :uniqueids::text[], :sip_call_ids::text[], :a_numbers::text[], :callers::text[],
-              :dialleds::text[], :b_numbers::text[], :ats::timestamptz[])
-       AS r (call_id, app, uniqueid, sip_call_id, a_number, caller, dialled, b_number, at)
-  LEFT JOIN app ON app.name = r.app
+                  refuse_reason, admitted_at, ended_at, q850_cause, release_party, partner_id, direction, trunk_in_id, leg_class, anonymous)
+SELECT r.call_id, :switch_id, r.uniqueid, r.sip_call_id, coalesce(u.subscriber_id, s.subscriber_id), a.account_id, r.a_number, r.dialled,
+       r.b_number, 'refused', :reason, r.at, r.at, :q850_cause, 'bridge', a.partner_id,
+       CASE WHEN t.trunk_id IS NULL THEN 'out' ELSE 'in' END, t.trunk_id,
+       CASE WHEN t.trunk_id IS NULL THEN 'app' WHEN t.policy_class = 'voip_only' THEN 'voip_only' ELSE 'pstn' END, r.anonymous
+  FROM unnest(:call_ids::uuid[], :apps::text[], :subscriber_ids::uuid[], :trunk_in_ids::uuid[], :anonymous::boolean[], :uniqueids::text[],
+              :sip_call_ids::text[], :a_numbers::text[], :callers::text[], :dialleds::text[], :b_numbers::text[], :ats::timestamptz[])
+       AS r (call_id, app, subscriber_id, trunk_in_id, anonymous, uniqueid, sip_call_id, a_number, caller, dialled, b_number, at)
+  LEFT JOIN trunk t ON t.trunk_id = r.trunk_in_id
+  LEFT JOIN subscriber u ON u.subscriber_id = r.subscriber_id AND u.state <> 'closed'
+  LEFT JOIN app ON app.name = r.app AND r.trunk_in_id IS NULL
   LEFT JOIN subscriber s ON s.a_number = r.caller AND s.app_id = app.app_id AND s.state <> 'closed'
-  LEFT JOIN account a ON a.account_id = s.account_id
+  LEFT JOIN account a ON a.account_id = coalesce(u.account_id, s.account_id)
 ON CONFLICT DO NOTHING;
 
 -- name: frozen

@@ -3,6 +3,10 @@
 -- name: called$
 SELECT rollout_called_v1(:caller_id, :callee_id, :call_id, :at);
 
+-- name: would_call$
+-- What `called` would say now, and nothing is done.
+SELECT v.said FROM rollout_would_call_v1(:caller_id, :callee_id, :at) AS v;
+
 -- name: enrol$
 SELECT rollout_enrol_v1(:subscriber_id, :country, :platform, :cause, :actor, :at);
 

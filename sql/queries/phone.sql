@@ -43,10 +43,11 @@ SELECT b.name, w.units, w.units - w.used_units - w.held_units AS left_units, (w.
 -- name: calls
 -- Of one subscriber, newest first: those they made and those for them. What a call cost is what its newest price says, less what no
 -- money was left for. A call that reached no phone and went on as another is told as that other.
-SELECT c.call_id, c.incoming, c.number, c.state, c.refuse_reason, c.admitted_at, c.talk_ms, n.currency, n.covered_s,
+SELECT c.call_id, c.incoming, c.number, c.state, c.refuse_reason, c.refuse_detail, c.admitted_at, c.talk_ms, n.currency, n.covered_s,
        coalesce(r.amount_micro - r.written_off_micro, n.amount_micro - n.written_off_micro) AS cost_micro,
        m.message_id, m.duration_ms
-  FROM ((SELECT o.call_id, false AS incoming, coalesce(o.b_number, o.dialled) AS number, o.state, o.refuse_reason, o.admitted_at, o.talk_ms
+  FROM ((SELECT o.call_id, false AS incoming, coalesce(o.b_number, o.dialled) AS number, o.state, o.refuse_reason, o.refuse_detail,
+                o.admitted_at, o.talk_ms
            FROM call o
           WHERE o.subscriber_id = :subscriber_id AND o.direction <> 'in' AND o.call_id < :before
             AND NOT (o.direction = 'on_net' AND o.state = 'unanswered'
@@ -55,7 +56,7 @@ SELECT c.call_id, c.incoming, c.number, c.state, c.refuse_reason, c.admitted_at,
                                     AND f.call_id < uuid_floor_v1(o.admitted_at + interval '10 minutes') AND f.after_call_id = o.call_id))
           ORDER BY o.call_id DESC NULLS LAST LIMIT :rows)
         UNION ALL
-        (SELECT i.call_id, true, CASE WHEN NOT i.anonymous THEN i.a_number END, i.state, NULL, i.admitted_at, i.talk_ms
+        (SELECT i.call_id, true, CASE WHEN NOT i.anonymous THEN i.a_number END, i.state, NULL, NULL, i.admitted_at, i.talk_ms
            FROM call i
           WHERE i.callee_id = :subscriber_id AND i.call_id < :before AND i.state <> 'refused'
             AND (i.direction = 'in' OR i.subscriber_id IS DISTINCT FROM i.callee_id)
@@ -68,7 +69,7 @@ SELECT c.call_id, c.incoming, c.number, c.state, c.refuse_reason, c.admitted_at,
 
 -- name: call_of^
 -- A call of the last hour by the Call-ID its phone gave it.
-SELECT c.call_id, c.state, c.refuse_reason, c.q850_cause
+SELECT c.call_id, c.state, c.refuse_reason, c.refuse_detail, c.q850_cause
   FROM call c
  WHERE c.subscriber_id = :subscriber_id AND c.call_id >= uuid_floor_v1(now() - interval '1 hour') AND c.sip_call_id = :sip_call_id
  ORDER BY c.call_id DESC NULLS LAST LIMIT 1;

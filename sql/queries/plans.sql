@@ -5,12 +5,13 @@
 SELECT pg_advisory_xact_lock(hashtextextended('callbridge plan', 0));
 
 -- name: plan_of^
-SELECT p.plan_id, h.name AS deck, r.name AS roaming_deck, p.margin_floor_micro, p.zero_rated, p.on_net_free, h.currency,
-       p.partner_id, p.edition
+SELECT p.plan_id, h.name AS deck, r.name AS roaming_deck, p.margin_floor_micro, p.zero_rated, p.on_net_free, p.on_net_fallback,
+       h.currency, p.partner_id, p.edition
   FROM plan p JOIN deck h USING (deck_id) LEFT JOIN deck r ON r.deck_id = p.roaming_deck_id WHERE p.name = :name;
 
 -- name: all_plans
 SELECT p.name, h.currency, h.name AS deck, r.name AS roaming_deck, p.margin_floor_micro, p.zero_rated, p.on_net_free,
+       p.on_net_fallback,
        (SELECT count(*) FROM subscriber s WHERE s.plan_id = p.plan_id) AS subscribers,
        (SELECT count(*) FROM bundle b WHERE b.plan_id = p.plan_id AND b.on_sale) AS bundles
   FROM plan p JOIN deck h USING (deck_id) LEFT JOIN deck r ON r.deck_id = p.roaming_deck_id ORDER BY p.name;
@@ -26,7 +27,7 @@ SELECT p.plan_id, p.partner_id, p.name, p.edition FROM plan p WHERE p.plan_id = 
 
 -- name: plans_told
 SELECT p.plan_id, p.partner_id, p.name, h.currency, h.name AS deck, r.name AS roaming_deck, p.margin_floor_micro, p.zero_rated,
-       p.on_net_free,
+       p.on_net_free, p.on_net_fallback,
        (SELECT count(*) FROM subscriber s WHERE s.plan_id = p.plan_id) AS subscribers,
        (SELECT count(*) FROM bundle b WHERE b.plan_id = p.plan_id AND b.on_sale) AS bundles
   FROM plan p JOIN deck h USING (deck_id) LEFT JOIN deck r ON r.deck_id = p.roaming_deck_id
@@ -42,12 +43,13 @@ INSERT INTO deck (name, side, currency, partner_id) VALUES (:name, 'sell', :curr
 SELECT d.partner_id FROM deck d WHERE d.deck_id = deck_named_v1(:name);
 
 -- name: put_plan$
-INSERT INTO plan (name, deck_id, roaming_deck_id, margin_floor_micro, zero_rated, on_net_free, partner_id)
+INSERT INTO plan (name, deck_id, roaming_deck_id, margin_floor_micro, zero_rated, on_net_free, on_net_fallback, partner_id)
 VALUES (:name, deck_named_v1(:deck), deck_named_v1(:roaming_deck), :margin_floor_micro, :zero_rated::text[], :on_net_free,
-        :partner_id)
+        :on_net_fallback, :partner_id)
 ON CONFLICT (name) DO UPDATE
    SET deck_id = excluded.deck_id, roaming_deck_id = excluded.roaming_deck_id, margin_floor_micro = excluded.margin_floor_micro,
-       zero_rated = excluded.zero_rated, on_net_free = excluded.on_net_free
+       zero_rated = excluded.zero_rated, on_net_free = excluded.on_net_free,
+       on_net_fallback = excluded.on_net_fallback
 RETURNING plan_id;
 
 -- name: other_user$

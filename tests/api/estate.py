@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 from httpx import Response
 
-from bridge.api.fields import show_id
+from bridge.api.fields import read_id, show_id
 from bridge.calls.admit import Admitted
 from bridge.calls.messages import SOUND, recording
 from bridge.calls.wav import HEAD_BYTES
 from bridge.rollout.store.trials import Trials
 from bridge.sandbox.seed import APP
 from tests.api.decks import FIRST, staged
+from tests.api.recording import left
 from tests.api.scene import Api, Partner
 from tests.api.telling import Telling
 from tests.seeded import GERMANY, Who, ended
@@ -34,8 +36,12 @@ def told(response: Response) -> dict[str, Any]:
     return found
 
 
-async def estate(house: Telling, partner: Partner, digit: int) -> dict[str, str]:
-    """Ids by the name of their path parameter or field. digit: of the partner, for its names and numbers."""
+async def estate(house: Telling, partner: Partner, digit: int, folder: Path) -> dict[str, str]:
+    """Ids by the name of their path parameter or field.
+
+    digit    of the partner, for its names and numbers
+    folder   where voice messages are left
+    """
     api, name = house.api, f"own{digit}"
     found: dict[str, str] = {"partner_id": partner.id, "version": "1", "a_number": f"+49302312501{digit}"}
     terms = {"terms": {}, "partner_id": partner.id, "name": name, "currency": "EUR"}
@@ -43,6 +49,8 @@ async def estate(house: Telling, partner: Partner, digit: int) -> dict[str, str]
     await _carrier(partner, found, name)
     await _customer(api, partner, found, name, digit)
     await _called(api, partner, found)
+    message = await left(api, folder, partner, to=read_id("sub", found["subscriber_id"]))
+    found["message_id"] = message.rpartition("/")[2]
     await _rolled_out(api, partner, found, name, digit)
     await _listened(house, partner, found)
     found["app_id"] = told(await partner.get("/v1/apps"))["data"][0]["app_id"]

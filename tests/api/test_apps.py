@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bridge.api.fields import show_id
 from tests.api.scene import Api, problem
 
 NEW = {"name": "messenger2", "sip_host": "192.0.2.9"}
@@ -47,7 +48,31 @@ async def test_a_partner_sees_names_only(api: Api) -> None:
         "name": "messenger2",
         "sip_host": None,
         "has_secret": None,
+        "phones": False,
+        "launched": False,
     }
     assert "192.0.2.9" not in (await api.alpha.get("/v1/apps")).text
     problem(await api.alpha.post("/v1/apps", NEW | {"name": "mine"}), 403, "not_allowed")
     problem(await api.alpha.patch(path, {"sip_host": "192.0.2.66"}), 403, "not_allowed")
+
+
+async def test_whether_users_have_phones_and_whether_it_is_launched(api: Api) -> None:
+    (app,) = (await api.alpha.get("/v1/apps")).json()["data"]
+    assert (app["phones"], app["launched"]) == (False, False)
+    path = f"/v1/apps/{app['app_id']}"
+    etag = await api.alpha.etag(path)
+    await api.house.subscriber()
+    key = await api.house.value("SELECT subscriber_id FROM subscriber LIMIT 1")
+    made = await api.operator.post(f"/v1/subscribers/{show_id('sub', key)}/sip-credentials", {})
+    assert made.status_code == 201, made.text
+    seen = await api.alpha.ask("GET", path, headers={"If-None-Match": etag})
+    assert (seen.status_code, seen.json()["phones"], seen.json()["launched"]) == (200, True, False)
+    etag = seen.headers["etag"]
+    rollout = (await api.operator.post("/v1/rollouts", {"app": app["name"], "name": "spring"})).headers[
+        "location"
+    ]
+    assert (await api.operator.post(f"{rollout}/launch")).status_code == 200
+    seen = await api.alpha.ask("GET", path, headers={"If-None-Match": etag})
+    assert (seen.status_code, seen.json()["phones"], seen.json()["launched"]) == (200, True, True)
+    problem(await api.operator.post("/v1/apps", NEW | {"launched": True}), 422, "invalid_request")
+    problem(await api.operator.patch(path, {"phones": False}), 422, "invalid_request")

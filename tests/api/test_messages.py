@@ -4,67 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import io
-import os
 import wave
 from pathlib import Path
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 import pytest
 from httpx import Response
 
 from bridge.api.fields import show_id
-from bridge.calls import messages
-from bridge.calls.messages import Collector
-from bridge.config import Messages
-from tests.api.scene import Api, Partner, problem
+from tests.api.recording import PATH, left, subscriber
+from tests.api.scene import Api, problem
+from tests.network import Network
 from tests.seeded import ended
-
-PATH = "/v1/voice-messages"
 
 
 @pytest.fixture
 def folder(api: Api) -> Path:
-    """Where this worker's switch records."""
     return api.services.settings.messages.folder
-
-
-async def subscriber(api: Api, owner: Partner | None) -> UUID:
-    who = await api.house.subscriber(1_000_000)
-    for table in ("account", "subscriber") if owner else ():
-        assert owner is not None
-        await api.own(table, owner, account_id=who.account_id)
-    found: UUID = await api.house.value(
-        "SELECT subscriber_id FROM subscriber WHERE account_id = $1", who.account_id
-    )
-    return found
-
-
-async def left(
-    api: Api,
-    folder: Path,
-    owner: Partner | None,
-    *,
-    ms: int = 2_000,
-    to: UUID | None = None,
-    **columns: object,
-) -> str:
-    """The path of a new message. columns: of its call"""
-    callee_id = to or await subscriber(api, owner)
-    call_id = (await api.house.admitted(await api.house.subscriber(1_000_000))).frozen.call_id
-    given = {
-        "direction": "in",
-        "callee_id": callee_id,
-        "partner_id": owner.partner_id if owner else None,
-        **columns,
-    }
-    for name, value in given.items():
-        await api.house.rows(f"UPDATE call SET {name} = $2 WHERE call_id = $1", call_id, value)
-    await api.house.end(ended(call_id, ms))
-    sound = os.urandom(16 * ms)
-    messages.recording(folder, call_id).with_suffix(messages.SOUND).write_bytes(b"\0" * 44 + sound)
-    assert await Collector(api.house.pool, Messages(folder=folder)).collect() == 1
-    message_id = await api.house.value("SELECT message_id FROM voice_message WHERE call_id = $1", call_id)
-    return f"{PATH}/{show_id('msg', message_id)}"
 
 
 def sounds(folder: Path) -> list[Path]:
@@ -190,12 +146,8 @@ async def test_only_the_partner_whose_trunk_it_is_is_told_of_it(api: Api) -> Non
     call_ids = []
     for owner in (api.alpha, api.beta):
         to = await subscriber(api, owner)
-        call_id = (await api.house.admitted(await api.house.subscriber(1_000_000))).frozen.call_id
-        await api.house.rows(
-            "UPDATE call SET direction = 'in', callee_id = $2, partner_id = $3, "
-            "trunk_in_id = (SELECT trunk_id FROM trunk WHERE name = 'alpha') WHERE call_id = $1",
-            call_id, to, owner.partner_id,
-        )  # fmt: skip
+        number = await api.house.value("SELECT a_number FROM subscriber WHERE subscriber_id = $1", to)
+        call_id = await Network(api.house, "alpha").admitted(number)
         await api.house.end(ended(call_id, 5_000))
         call_ids.append(show_id("call", call_id))
     await api.own("trunk", api.alpha, name="alpha")

@@ -93,12 +93,11 @@ async def test_who_is_not_enabled_is_told_so(api: Api) -> None:
 
 
 async def test_a_user_of_the_app_is_free_at_zero_balance(api: Api) -> None:
-    poor, friend, waiting = [await api.house.subscriber(0, allowed=one) for one in (True, True, False)]
+    poor, friend = [await api.house.subscriber(0) for _ in range(2)]
     await phones(api)
     browser = await signed_in(api, poor)
     told = (await browser.get("quote", to=friend.a_number)).json()
     assert (told["verdict"], told["on_net"], told["enables"]) == ("admitted", True, False)
-    assert (await browser.get("quote", to=waiting.a_number)).json()["enables"] is True
     assert (await browser.get("quote", to=poor.a_number)).json()["reason"] == "own_number"
 
 
@@ -218,12 +217,15 @@ async def test_who_called_is_in_the_history_unless_they_hid(api: Api) -> None:
 
 
 async def test_what_went_on_over_a_carrier_is_told_once(api: Api) -> None:
+    await phones(api)
+    await api.house.rows("UPDATE plan SET on_net_fallback = true")
+    await api.house.reload()
     caller, callee = await api.house.subscriber(MILLION), await api.house.subscriber()
-    first = await rung(api, caller, callee)
-    frozen = (await api.house.store.frozen([first]))[first]
-    await api.house.end(ended(first, attempt_no=None))
     asked = api.house.asked(caller, callee.a_number)
-    second = await api.house.admissions.go_on(frozen, asked, api.house.book, datetime.now(UTC))
+    first = await api.house.admissions.admit(asked, api.house.book, datetime.now(UTC))
+    assert isinstance(first, Admitted)
+    await api.house.end(ended(first.frozen.call_id, attempt_no=None))
+    second = await api.house.admissions.go_on(first.frozen, asked, api.house.book, datetime.now(UTC))
     assert isinstance(second, Admitted)
     await api.house.end(ended(second.frozen.call_id, 1_000))
     rows = (await (await signed_in(api, caller)).get("calls")).json()["data"]

@@ -11,7 +11,9 @@ import pytest
 from fastapi import FastAPI
 from httpx import ASGITransport, AsyncClient
 
+from bridge.calls.ring import KEPT_OUT
 from bridge.config import Settings, Web
+from bridge.telephony.cause import RefuseReason
 from bridge.web import page
 
 ROOT = Path(__file__).parents[2]
@@ -103,6 +105,8 @@ def test_both_languages_have_every_word() -> None:
     english, german = text.split("  de: {")
     words = [set(re.findall(r"'([a-z0-9_-]+)':", half.split("\n};")[0])) for half in (english, german)]
     assert words[0] == words[1]
+    assert {one.value for one in RefuseReason} <= words[0]
+    assert {one for one in KEPT_OUT if not {f"waits-{one}", f"invite-{one}"} & words[0]} == set()
     for source in ("index.html", "main.js", "view.js"):
         text = (ROOT / "bridge/web/phone" / source).read_text()
         used = set(re.findall(r'data-word(?:-label)?="([^"]+)"', text))

@@ -134,6 +134,15 @@ async def test_who_is_no_longer_active_is_signed_out_for_good(api: Api, state: s
     problem(await Browser(api).open(waiting), 401, "not_authenticated")
 
 
+async def test_the_users_of_a_partner_that_is_closed_are_signed_out(api: Api) -> None:
+    who = await api.house.subscriber()
+    await api.own("subscriber", api.alpha, account_id=who.account_id)
+    browser = await signed_in(api, who)
+    assert (await browser.get("me")).status_code == 200
+    await api.house.rows("UPDATE partner SET state = 'closed' WHERE partner_id = $1", api.alpha.partner_id)
+    problem(await browser.get("me"), 401, "not_authenticated")
+
+
 async def test_links_are_for_whose_subscriber_it_is(api: Api) -> None:
     who = await api.house.subscriber()
     await api.own("subscriber", api.alpha, account_id=UUID(str(who.account_id)))

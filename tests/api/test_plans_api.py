@@ -274,3 +274,17 @@ async def deck(api: Api, name: str, owner: Partner | None) -> None:
         "INSERT INTO deck (name, side, currency, partner_id) VALUES ($1, 'sell', 'EUR', $2)",
         name, owner.partner_id if owner else None,
     )  # fmt: skip
+
+
+async def test_whom_no_phone_reaches_is_called_over_a_carrier_where_the_plan_says_so(api: Api) -> None:
+    path = await made(api.alpha)
+    assert (await api.alpha.get(path)).json()["on_net_fallback"] is False
+    said = await put(api.alpha, path, GOLD | {"on_net_fallback": True})
+    assert said.json()["on_net_fallback"] is True
+    assert {one["part"]: one["done"] for one in said.json()["parts"]}["plan gold"] == "changed"
+    assert (await api.alpha.get("/v1/plans")).json()["data"][0]["on_net_fallback"] is True
+    await api.house.reload()
+    (plan,) = [one for one in api.house.book.plans.values() if one.name == "gold"]
+    assert plan.on_net_fallback
+    assert (await put(api.alpha, path, GOLD)).json()["on_net_fallback"] is False, "the file says it no more"
+    problem(await put(api.alpha, path, GOLD | {"on_net_fallback": "yes"}), 422, "invalid_request")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import ExitStack
 from itertools import count
 from pathlib import Path
@@ -176,15 +176,18 @@ class Scene:
             call_id=call_id or f"{next(_serial)}.{self._where.name}",
         )
 
-    def many_call(self, scenario: str, *, calls: int, cps: int) -> Peer:
-        """So many calls of one with the app, so many a second; returns at once."""
+    def many_call(
+        self, scenario: str, *, calls: int, cps: int, host: str = APP_HOST, rows: Sequence[Sequence[str]] = ()
+    ) -> Peer:
+        """So many calls of an app, so many a second; returns at once. rows: what differs from one to the next."""
         return self._peer(
             scenario,
-            f"{APP_HOST}:{free_ports(1)[0]}",
+            f"{host}:{free_ports(1)[0]}",
             towards=self.stack.sip_address,
             call_id=f"{next(_serial)}.{self._where.name}",
             calls=calls,
             cps=cps,
+            rows=rows,
         )
 
     def story(self, call: Peer) -> dict[str, Any]:
@@ -274,10 +277,19 @@ class Scene:
         call_id: str = "",
         calls: int = 1,
         cps: int = 1,
+        rows: Sequence[Sequence[str]] = (),
     ) -> Peer:
         where = self._where / f"sipp-{len(self._peers) + 1}"
         peer = Peer(
-            self._sipp, where, scenario, address, towards=towards, call_id=call_id, calls=calls, cps=cps
+            self._sipp,
+            where,
+            scenario,
+            address,
+            towards=towards,
+            call_id=call_id,
+            calls=calls,
+            cps=cps,
+            rows=rows,
         )
         self._peers.append(peer)
         return peer

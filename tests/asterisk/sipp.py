@@ -7,6 +7,7 @@ proves what its peer was sent.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -242,6 +243,7 @@ class Peer:
     address   "host:port" it is bound to
     call_id   the Call-ID it gives its call; of many, what each of them ends with
     calls     how many it plays; cps: of these begun in a second
+    rows      of many calls, what [field0], [field1] … are in each
     """
 
     def __init__(
@@ -255,6 +257,7 @@ class Peer:
         call_id: str = "",
         calls: int = 1,
         cps: int = 1,
+        rows: Sequence[Sequence[str]] = (),
     ) -> None:
         where.mkdir(parents=True)
         (where / "scenario.xml").write_text(scenario)
@@ -263,6 +266,9 @@ class Peer:
         words = ["-sf", "scenario.xml", "-i", host, "-p", port, "-m", str(calls), "-nostdin"]
         words += ["-timeout", f"{CALL_S_MAX}s", "-timeout_error"]
         words += ["-trace_err", "-error_file", "errors", "-trace_msg", "-message_file", "messages"]
+        if rows:
+            (where / "rows").write_text("\n".join(["SEQUENTIAL", *(";".join(row) for row in rows), ""]))
+            words += ["-inf", "rows"]
         if towards is not None:
             many = ["-r", str(cps), "-l", str(calls)] if calls > 1 else []
             words += [*many, "-cid_str", f"%u.{call_id}" if calls > 1 else call_id, towards]

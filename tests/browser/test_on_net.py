@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from uuid import UUID
+
 from playwright.async_api import expect
 
 from tests.browser.house import BERLIN
@@ -65,9 +67,20 @@ async def test_while_no_window_is_open_nobody_is_let_in(stage: Stage) -> None:
     ben = await stage.user(rollout=rollout, allowed=False)
     caller, callee = await stage.phone(anna, "anna"), await stage.phone(ben, "ben")
     await stage.registered(ben, 1)
-    await caller.call(ben.number)
-    await caller.is_("message", reason="not_reachable")
-    await caller.picture("not-reachable")
+    await caller.dial(ben.number)
+    await caller.is_("quote", verdict="refused", reason="not_enabled", detail="no_window")
+    closed = "They are waiting for an invitation. Invitations are closed now."
+    await expect(caller.part("quote")).to_have_text(closed)
+    await caller.press("call-button")
+    await caller.is_("message", reason="not_enabled", detail="no_window")
+    await expect(caller.part("message")).to_have_text(closed)
+    await caller.picture("closed")
+    tomorrow = "UPDATE rollout_window SET opens_at = now() + interval '1 day' WHERE window_id = $1"
+    await stage.run(tomorrow, UUID(hex=rollout.window[4:]))
+    await caller.page.locator("#language").click()
+    await expect(caller.part("quote")).to_contain_text("Einladungen sind zurzeit geschlossen.")
+    await expect(caller.part("quote")).to_contain_text("Das nächste Fenster öffnet um")
+    await caller.picture("planned")
     await callee.is_("call-state", state="idle")
     await callee.call(f"{BERLIN}000")
     await callee.is_("message", reason="not_invited")

@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from itertools import count
+from typing import Any
 
 import pytest
 
+from bridge.database import Connection, connect
+from bridge.sandbox.postgres import EmbeddedPostgres
+from tests.databases import copy_database
 from tests.seeded import Seeded, seeded
+
+# Fills a seeded database. Returns what tests must know of it.
+Fill = Callable[[Seeded, Connection], Awaitable[Any]]
+Filled = Callable[[Fill], tuple[str, Any]]
+
+_serial = count(1)
 
 
 @pytest.fixture
@@ -15,3 +27,17 @@ async def house(dsn: str, request: pytest.FixtureRequest) -> AsyncIterator[Seede
         yield made
         if not request.node.get_closest_marker("breaks_books"):
             assert not await made.broken()
+
+
+@pytest.fixture(scope="module")
+def filled(postgres: EmbeddedPostgres, template: str) -> Iterator[Filled]:
+    """Fills one database for all tests of a file, which only read it. Returns its DSN, and what `fill` returned."""
+    name = f"filled_{next(_serial)}"
+    copy_database(postgres, template, name)
+
+    async def work(fill: Fill) -> Any:
+        async with seeded(postgres.dsn(name)) as house, connect(postgres.dsn(name)) as conn:
+            return await fill(house, conn)
+
+    yield lambda fill: (postgres.dsn(name), asyncio.run(work(fill)))
+    postgres.drop_database(name)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -11,9 +11,10 @@ from uuid import UUID
 import pytest
 
 from bridge import queries
-from bridge.database import Connection
+from bridge.database import Connection, connect
 from bridge.queries import Query
 from bridge.sandbox.seed import APP
+from tests.postgres.conftest import Filled
 from tests.seeded import Seeded, ended
 
 ROWS = 5_000
@@ -61,14 +62,25 @@ FILL = f"""
 """
 
 
-@pytest.fixture
-async def full(house: Seeded, conn: Connection) -> tuple[Connection, UUID]:
-    """A connection to a database with history, and a call in it."""
+async def live_in(house: Seeded, conn: Connection) -> UUID:
+    """Gives it history; returns a call in it."""
     who = await house.subscriber(balance_micro=10**6, call_cap=2)
     call_id = (await house.admitted(who)).frozen.call_id
     await house.end(ended(call_id, 1_000))
     await conn.execute(FILL)
-    return conn, call_id
+    return call_id
+
+
+@pytest.fixture(scope="module")
+def lived_in(filled: Filled) -> tuple[str, UUID]:
+    return filled(live_in)
+
+
+@pytest.fixture
+async def full(lived_in: tuple[str, UUID]) -> AsyncIterator[tuple[Connection, UUID]]:
+    """A connection to a database with history, and a call in it."""
+    async with connect(lived_in[0]) as conn:
+        yield conn, lived_in[1]
 
 
 def nodes(plan: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:

@@ -9,13 +9,15 @@ from uuid import UUID
 
 import pytest
 
+from bridge import queries
 from bridge.api.desk import PARTNER_ROLE
 from bridge.calls import cdrs
 from bridge.calls.cdrs import LAST, Search
 from bridge.database import Connection
 from bridge.partners.store import add_partner
-from tests.postgres.test_explain import FILL, READ_MAX, ROWS
-from tests.seeded import Seeded, ended
+from tests.postgres.conftest import Filled
+from tests.postgres.test_explain import READ_MAX, ROWS, live_in
+from tests.seeded import Seeded
 
 pytestmark = pytest.mark.breaks_books
 PAGE = 20
@@ -24,6 +26,8 @@ SHARES = """
     UPDATE account SET partner_id = '{big}' WHERE name ~ '^s[0-9]';
     UPDATE call SET partner_id = '{big}';
     UPDATE call SET partner_id = '{small}' WHERE call_id IN (SELECT call_id FROM call ORDER BY call_id LIMIT 30);
+    UPDATE call c SET subscriber_id = s.subscriber_id FROM subscriber s JOIN account a USING (account_id)
+     WHERE a.name = CASE WHEN c.a_number < '+4915102500' THEN 's7' ELSE 's' || ltrim(substr(c.a_number, 7), '0') END;
     UPDATE lease l SET partner_id = c.partner_id FROM call c WHERE c.call_id = l.call_id;
     INSERT INTO usage_record (account_id, idempotency_key, service, zone, quantity, charged_quantity, price_micro, per,
                               amount_micro, written_off_micro, currency, throttled, used_at, partner_id)
@@ -34,16 +38,27 @@ SHARES = """
 """
 
 
-@pytest.fixture
-async def partners(house: Seeded, conn: Connection) -> tuple[UUID, UUID]:
+async def share(house: Seeded, conn: Connection) -> tuple[UUID, UUID]:
     """A big and a small one, in a database with history."""
-    who = await house.subscriber(balance_micro=10**6)
-    call_id = (await house.admitted(who)).frozen.call_id
-    await house.end(ended(call_id, 1_000))
-    await conn.execute(FILL)
+    await live_in(house, conn)
     big, small = [(await add_partner(conn, name, "EUR"))["partner_id"] for name in ("big", "small")]
     await conn.execute(SHARES.format(big=big, small=small))
     return big, small
+
+
+@pytest.fixture(scope="module")
+def shared(filled: Filled) -> tuple[str, tuple[UUID, UUID]]:
+    return filled(share)
+
+
+@pytest.fixture
+def dsn(shared: tuple[str, tuple[UUID, UUID]]) -> str:
+    return shared[0]
+
+
+@pytest.fixture
+def partners(shared: tuple[str, tuple[UUID, UUID]]) -> tuple[UUID, UUID]:
+    return shared[1]
 
 
 @asynccontextmanager
@@ -74,7 +89,7 @@ async def rows_read(conn: Connection, partner_id: UUID | None, work: Any) -> int
 
 @pytest.mark.parametrize("warm", [0, 8], ids=["new", "planned"])
 async def test_no_list_reads_more_than_its_page(
-    house: Seeded, conn: Connection, partners: tuple[UUID, UUID], warm: int
+    conn: Connection, partners: tuple[UUID, UUID], warm: int
 ) -> None:
     """Also once the server has settled on a plan: what suits a big partner must not be taken for a small one."""
     big, small = partners
@@ -98,6 +113,23 @@ async def test_no_list_reads_more_than_its_page(
     per_row = 12  # record, charge, its policy, later prices, account: heap and index
     assert {name: count for name, count in found.items() if count > PAGE * per_row} == {}
     assert min(found.values()) > 0
+
+
+async def test_a_phone_reads_its_own_history(conn: Connection, partners: tuple[UUID, UUID]) -> None:
+    """Of somebody with thousands of calls, and of somebody with two."""
+    for name, most in (("s7", PAGE), ("s3000", 2)):
+        subscriber_id = await conn.fetchval(
+            "SELECT subscriber_id FROM subscriber JOIN account USING (account_id) WHERE name = $1", name
+        )
+        given = {"subscriber_id": subscriber_id, "before": LAST, "rows": PAGE}
+        found: list[Any] = []
+
+        async def work() -> None:
+            found.extend(await queries.phone.calls.all(conn, **given))  # noqa: B023
+
+        count = await rows_read(conn, None, work)
+        assert len(found) == most
+        assert 0 < count <= most * 12
 
 
 async def test_a_whole_call_is_read_by_key(conn: Connection, partners: tuple[UUID, UUID]) -> None:

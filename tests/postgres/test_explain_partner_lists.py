@@ -13,6 +13,7 @@ from bridge.database import Connection
 from bridge.partners.store import add_partner
 from bridge.queries import Query
 from bridge.sandbox.seed import APP
+from tests.postgres.conftest import Filled
 from tests.postgres.test_explain_lists import asking
 from tests.seeded import Seeded
 
@@ -102,6 +103,8 @@ FILL = f"""
     INSERT INTO rollout_event (rollout_id, seq, partner_id, kind, cause, actor, subscriber_id, at)
     SELECT m.rollout_id, m.place, m.partner_id, 'member.waiting', 'sign_up', 'a', m.subscriber_id, now()
       FROM rollout_member m ORDER BY m.place;
+    INSERT INTO voice_message (call_id, partner_id, subscriber_id, duration_ms, left_at)
+    SELECT uuidv7(), partner_id, subscriber_id, 2000, now() FROM subscriber ORDER BY subscriber_id;
     ANALYZE
 """
 READ = """SELECT sum(pg_stat_get_xact_tuples_returned(c.oid) + pg_stat_get_xact_tuples_fetched(c.oid))::bigint
@@ -112,12 +115,26 @@ EVERY: Mapping[str, Any] = {"before": LAST, "rows": PAGE} | dict.fromkeys(
 )  # fmt: skip
 
 
-@pytest.fixture
-async def partners(house: Seeded, conn: Connection) -> tuple[UUID, UUID]:
+async def share(house: Seeded, conn: Connection) -> tuple[UUID, UUID]:
     """A big one, and one that is a hundredth of it."""
     big, small = [(await add_partner(conn, name, "EUR"))["partner_id"] for name in ("big", "small")]
     await conn.execute(FILL.format(big=big, small=small))
     return big, small
+
+
+@pytest.fixture(scope="module")
+def shared(filled: Filled) -> tuple[str, tuple[UUID, UUID]]:
+    return filled(share)
+
+
+@pytest.fixture
+def dsn(shared: tuple[str, tuple[UUID, UUID]]) -> str:
+    return shared[0]
+
+
+@pytest.fixture
+def partners(shared: tuple[str, tuple[UUID, UUID]]) -> tuple[UUID, UUID]:
+    return shared[1]
 
 
 async def rows_read(conn: Connection, partner_id: UUID | None, query: Query, given: Mapping[str, Any]) -> int:

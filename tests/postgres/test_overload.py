@@ -20,8 +20,11 @@ from bridge.config import Pressure
 from bridge.database import Connection
 from bridge.partners.store import add_partner
 from bridge.sandbox.seed import APP
+from bridge.telephony.endpoint import endpoint_name
 from tests.postgres.test_originate import ordered
 from tests.seeded import GERMANY, Seeded, Who, ended
+
+CALLER = "+493023125099"
 
 # The server ends the connection of whoever waits for a lock: whether anything was written, that one cannot know.
 CUT_OFF = """SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
@@ -39,15 +42,27 @@ class Switch:
         )
         self._serial = 0
 
-    async def calls(self, who: Who, dialled: str = GERMANY) -> dict[str, str]:
+    async def calls(self, who: Who, dialled: str = GERMANY, endpoint: str = APP) -> dict[str, str]:
         self._serial += 1
         env = {
-            "agi_channel": f"PJSIP/{APP}-{self._serial:08x}",
+            "agi_channel": f"PJSIP/{endpoint}-{self._serial:08x}",
             "agi_callerid": who.a_number,
             "agi_dnid": dialled,
             "agi_uniqueid": f"1795357833.{self._serial}",
         }
         return answer(await self.routes.authorise(Request("authorise", "", env, (f"{self._serial}@app",))))
+
+    async def comes(self, dialled: str, *, trunk: str = "alpha", privacy: str = "") -> dict[str, str]:
+        """A call from the network."""
+        self._serial += 1
+        env = {
+            "agi_channel": f"PJSIP/{trunk}-{self._serial:08x}",
+            "agi_callerid": CALLER,
+            "agi_dnid": dialled,
+            "agi_uniqueid": f"1795357833.{self._serial}",
+        }
+        request = Request("inbound", "", env, (privacy, f"{self._serial}@network"))
+        return answer(await self.routes.handlers()["inbound"](request))
 
     async def leg(self, origination_id: UUID, name: str) -> dict[str, str]:
         env = {"agi_channel": "Local/a@click-00000001;2", "agi_uniqueid": "1795357834.1"}
@@ -81,6 +96,38 @@ async def test_over_the_limit_calls_are_refused_and_each_has_its_record(house: S
     assert await house.value("SELECT count(*) FROM event WHERE kind = 'call.refused'") == 3
     await switch.overload.write()
     assert await house.value("SELECT count(*) FROM call") == 5
+
+
+async def test_a_users_own_phone_that_is_turned_away_is_known_by_its_endpoint(house: Seeded) -> None:
+    switch = Switch(house, cps_max=1)
+    who = await house.subscriber(balance_micro=10**6)
+    partner = await _partner(house, who)
+    subscriber_id = await house.value(
+        "SELECT subscriber_id FROM subscriber WHERE a_number = $1", who.a_number
+    )
+    await switch.calls(who)
+    assert refused(await switch.calls(who, endpoint=endpoint_name(subscriber_id)))
+    assert refused(await switch.calls(who, endpoint=endpoint_name(UUID(int=7))))
+    await switch.overload.write()
+    rows = await house.rows("SELECT * FROM call WHERE state = 'refused' ORDER BY sip_call_id")
+    assert [row["subscriber_id"] for row in rows] == [subscriber_id, None]
+    assert [row["partner_id"] for row in rows] == [partner, None]
+    assert str(rows[0]["account_id"]) == who.account_id
+
+
+async def test_a_call_from_the_network_that_is_turned_away_is_its_trunks(house: Seeded) -> None:
+    switch = Switch(house, cps_max=1)
+    who = await house.subscriber(balance_micro=10**6)
+    await switch.calls(who)
+    assert refused(await switch.comes(who.a_number.removeprefix("+")))
+    assert refused(await switch.comes(who.a_number, privacy="id"))
+    await switch.overload.write()
+    rows = await house.rows("SELECT * FROM call WHERE state = 'refused' ORDER BY sip_call_id")
+    alpha = await house.value("SELECT trunk_id FROM trunk WHERE name = 'alpha'")
+    for row in rows:
+        assert (row["direction"], row["trunk_in_id"], row["leg_class"]) == ("in", alpha, "pstn")
+        assert (row["b_number"], row["subscriber_id"], row["partner_id"]) == (who.a_number, None, None)
+    assert [(row["a_number"], row["anonymous"]) for row in rows] == [(CALLER, False), ("anonymous", True)]
 
 
 async def test_a_call_in_progress_is_never_held_up(house: Seeded) -> None:

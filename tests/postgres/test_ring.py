@@ -155,7 +155,7 @@ async def test_calls_enable_as_many_as_the_window_lets_in(phones: Seeded) -> Non
     people = [await rolling.number_of(await rolling.person()) for _ in range(12)]
     refused = await phones.call(anna, people[0])
     assert isinstance(refused, Refuse)
-    assert (refused.reason, refused.detail) == (RefuseReason.not_reachable, "no_window")
+    assert (refused.reason, refused.detail) == (RefuseReason.not_enabled, "no_window")
     await rolling.window(quota=5)
     made = await at_once([partial(phones.call, anna, number) for number in people])
     assert (
@@ -163,8 +163,8 @@ async def test_calls_enable_as_many_as_the_window_lets_in(phones: Seeded) -> Non
         == ["quota"] * 7 + ["rings"] * 5
     )
     assert await phones.value("SELECT count(*) FROM rollout_member WHERE state = 'activated'") == 5
-    rows = await phones.rows("SELECT callee_id, direction FROM call WHERE refuse_reason = 'not_reachable'")
-    assert len(rows) == 8
+    rows = await phones.rows("SELECT direction, refuse_detail FROM call WHERE refuse_reason = 'not_enabled'")
+    assert sorted(row["refuse_detail"] for row in rows) == ["no_window"] + ["quota"] * 7
     assert {row["direction"] for row in rows} == {"on_net"}
 
 

@@ -51,6 +51,16 @@ async def test_windows_open_and_close_by_time(rolling: Rolling) -> None:
     assert await rolling.tick(later(hours=9)) == [(missed, "closed")]
 
 
+async def test_a_window_is_over_at_its_time_though_nobody_has_closed_it(rolling: Rolling) -> None:
+    ada, bob, eve = await rolling.enabled(), await rolling.person(), await rolling.person()
+    window = await rolling.window(closes_at=later(minutes=30))
+    made = await rolling.invited(ada, bob)
+    assert await rolling.calls(ada, eve, later(minutes=29)) == "activated"
+    assert await rolling.accepts(bob, made.code, later(minutes=30)) == "no_window"
+    assert await rolling.window_state(window) == ("closed", "time", 1)
+    assert await rolling.calls(ada, bob, later(minutes=30)) == "no_window"
+
+
 async def test_a_window_waits_for_the_one_that_is_open(rolling: Rolling) -> None:
     first = await rolling.window()
     second = await rolling.window(state="planned", opens_at=AT)

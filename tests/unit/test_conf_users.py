@@ -11,6 +11,7 @@ from bridge import config
 from bridge.asterisk import conf, conf_users
 from bridge.errors import ConfigError
 from bridge.resources import ASTERISK_CONF
+from bridge.routing.store import App
 from tests.asterisk_text import sections
 
 DSN = "postgresql://callbridge_switch_a:0123456789abcdef@192.0.2.5:5433/callbridge"
@@ -105,3 +106,32 @@ def test_trunks_and_gateways_are_found_before_the_database_is_asked() -> None:
         assert "allow_unqualified_fetch=no" in found[1]
     assert [line for line in lines if line.startswith("contact")] == ["contact = astdb,registrar"]
     assert "endpoint_identifier_order = ip,username" in (ASTERISK_CONF / "pjsip.conf").read_text()
+
+
+@pytest.mark.parametrize(
+    ("host", "mistaken"),
+    [
+        ("127.0.0.1", True),
+        ("127.0.0.0/8", True),
+        ("192.0.2.9", True),
+        ("0.0.0.0/0", True),
+        ("127.0.0.2", False),
+        ("127.0.0.1:5062", False),
+        ("192.0.2.10", False),
+        ("gateway.example.com", False),
+    ],
+)
+def test_nobody_is_known_by_an_address_from_which_browsers_come(
+    tmp_path: Path, host: str, mistaken: bool
+) -> None:
+    app = App("messenger", host, None)
+    given = settings(DSN, ws_host="192.0.2.1", spared=["127.0.0.0/8", "192.0.2.8/31"])
+    said = f"messenger is known by {host}, from where browsers come"
+    if mistaken:
+        with pytest.raises(ConfigError, match=said):
+            conf.render(given, [], [app])
+    else:
+        conf.render(given, [], [app])
+    conf.write(tmp_path, conf.render(settings(""), [], [app]))
+    assert any(said in one.what for one in conf.check(given, tmp_path)) is mistaken
+    assert not any(said in one.what for one in conf.check(settings(""), tmp_path))

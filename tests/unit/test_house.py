@@ -6,6 +6,7 @@ import ast
 import re
 import tomllib
 from collections.abc import Iterator
+from functools import cache
 from itertools import chain
 from pathlib import Path
 
@@ -45,6 +46,11 @@ def is_shell(path: Path) -> bool:
     return path.stem in SHELLS or path.parent.name == "store"
 
 
+@cache
+def tree_of(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
 def lines_of(path: Path) -> list[str]:
     return path.read_text(encoding="utf-8").splitlines()
 
@@ -79,7 +85,7 @@ def test_functions_are_short() -> None:
     long = [
         f"{where(path)}:{node.lineno} {node.name}: {(node.end_lineno or 0) - node.lineno + 1} lines"
         for path in MODULES
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        for node in ast.walk(tree_of(path))
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
         and (node.end_lineno or 0) - node.lineno >= FUNCTION_LINES_MAX
     ]
@@ -101,7 +107,7 @@ def test_only_stores_speak_sql() -> None:
     for path in MODULES:
         if is_shell(path) or path in SPEAKERS or path.parent == BRIDGE / "sandbox":
             continue
-        tree = ast.parse(path.read_text(encoding="utf-8"))
+        tree = tree_of(path)
         prose = documentation(tree)
         spoken += [
             f"{where(path)}:{node.lineno}"
@@ -118,7 +124,7 @@ def test_no_rule_imports_a_store() -> None:
     guilty = [
         f"{where(path)}: {name}"
         for path in rules
-        for name in imports(ast.parse(path.read_text(encoding="utf-8")))
+        for name in imports(tree_of(path))
         if name.startswith("bridge.") and "store" in name.split(".")
     ]
     assert rules
@@ -144,7 +150,8 @@ def test_every_query_has_a_name_of_its_own_and_is_used() -> None:
     ]
     assert names
     assert len(names) == len(set(names))
-    unused = [f"{room}.{name}" for room, name in names if not re.search(rf"""[."']{name}\b""", program)]
+    asked = set(re.findall(r"""[."'](\w+)""", program))
+    unused = [f"{room}.{name}" for room, name in names if name not in asked]
     assert not unused, "a query nobody asks"
 
 

@@ -6,7 +6,7 @@ from uuid import UUID
 import pytest
 
 from bridge.calls.caller import Callee
-from bridge.calls.ring import Ring, free, lease_s, not_reached, ring
+from bridge.calls.ring import KEPT_OUT, Ring, free, lease_s, not_reached, ring
 from bridge.telephony.caller_id import wants_privacy
 from bridge.telephony.cause import Refuse, RefuseReason
 from bridge.telephony.number import Number, may_be_anonymous, parse_dialled, parse_shown
@@ -69,8 +69,10 @@ def test_it_is_free_with_and_without_a_rate(number):
 
 def test_what_becomes_of_a_call_that_reaches_no_phone():
     plan = book().plans["p1"]
-    refused = not_reached(plan, "no_window")
-    assert refused == Refuse(RefuseReason.not_reachable, 20, "no_window")
+    assert not_reached(plan, "no_phone") == Refuse(RefuseReason.not_reachable, 20, "no_phone")
+    assert not_reached(plan, "no_rollout") == Refuse(RefuseReason.not_reachable, 20, "no_rollout")
+    for why in KEPT_OUT:
+        assert not_reached(plan, why) == Refuse(RefuseReason.not_enabled, 20, why)
     assert not_reached(replace(plan, on_net_fallback=True), "no_window") is None
 
 

@@ -93,4 +93,5 @@ def _plan(row: Any) -> dict[str, Any]:
         "margin_floor": format_micro(row["margin_floor_micro"]),
         "zero_rated": row["zero_rated"],
         "on_net_free": row["on_net_free"],
+        "on_net_fallback": row["on_net_fallback"],
     }

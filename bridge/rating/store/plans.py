@@ -212,6 +212,7 @@ class _Work:
             "margin_floor_micro": self.plan.margin_floor_micro,
             "zero_rated": list(self.plan.zero_rated),
             "on_net_free": self.plan.on_net_free,
+            "on_net_fallback": self.plan.on_net_fallback,
         }
         part = f"plan {self.plan.name}"
         said = difference(before, after) if before is not None else ""

@@ -11,6 +11,7 @@ from bridge.rollout.store.member import (
     remove,
     seed,
     standing,
+    would_call,
 )
 from bridge.rollout.store.reading import (
     all_replayed,
@@ -77,4 +78,5 @@ __all__ = [
     "waves",
     "window",
     "windows",
+    "would_call",
 ]

@@ -43,6 +43,14 @@ async def called(
     return said
 
 
+async def would_call(conn: Connection, caller_id: UUID, callee_id: UUID, at: datetime) -> Brought:
+    """What `called` would say now. As ours."""
+    said: Brought = await queries.members.would_call.value(
+        conn, caller_id=caller_id, callee_id=callee_id, at=at
+    )
+    return said
+
+
 async def enrol(
     conn: Connection,
     subscriber_id: UUID,

@@ -2,7 +2,7 @@
 //
 // For tests, by data-testid (texts are translated; states are not):
 //   sign-in-state   data-state: signed-out | connecting | ready | lost
-//   dial-number, call-button, quote (data-verdict: admitted | refused | emergency; data-reason), balance, bundles
+//   dial-number, call-button, quote (data-verdict: admitted | refused | emergency; data-reason, data-detail), balance, bundles
 //   call-state      data-state: idle | calling | ringing | incoming | in-call | ended
 //   peer, call-timer (m:ss), call-cost (data-cost: decimal string), hangup, answer, reject, mute (aria-pressed)
 //   dtmf-0 … dtmf-9, dtmf-*, dtmf-#   dials when idle, sends the tone in a call
@@ -14,12 +14,13 @@
 //   standing        data-state: enabled | waiting | keyed | out
 //   window-state    data-state: open | planned | closed | launched | none
 //   message         data-reason: why a call or a request was refused; hidden when there is nothing to say
+//                   data-detail: of not_enabled, what keeps the callee out: no_window | quota | limit | wave | loop | keyed
 //   Tabs are #tab-dial, #tab-calls, #tab-invites.
 
 import { Api } from './api.js';
 import { Sip } from './sip.js';
 import { ring } from './tone.js';
-import { account, at, keypad, quoted, rows, say, show, tabs, translate } from './view.js';
+import { account, at, keypad, quoted, refused, rows, say, show, tabs, translate } from './view.js';
 import { clock, instant, known, money, speak, spoken, word } from './words.js';
 
 const POLL_MS = 2000;
@@ -97,11 +98,11 @@ async function refresh() {
 
 // ---------------------------------------------------------------- messages
 
-/** Tell the user, or with nothing to tell, no longer. */
-function complain(reason) {
+/** Tell the user, or with nothing to tell, no longer. told: of a refused call, as the API tells it. */
+function complain(reason, told = {}) {
   show('message', Boolean(reason));
-  at('message').dataset.reason = reason ?? '';
-  say('message', reason ? word(reason) : '');
+  Object.assign(at('message').dataset, { reason: reason ?? '', detail: told.detail ?? '' });
+  say('message', reason ? refused({ ...told, reason }) : '');
 }
 
 const why = (error) => ({ 0: 'no-server', 429: 'too-many', 503: 'unavailable' })[error.status] ?? (known(error.code) ? error.code : error.message);
@@ -127,7 +128,7 @@ function askQuote() {
 
 function quote(told) {
   at('quote').dataset.verdict = told?.verdict ?? '';
-  at('quote').dataset.reason = told?.reason ?? '';
+  Object.assign(at('quote').dataset, { reason: told?.reason ?? '', detail: told?.detail ?? '' });
   say('quote', told ? quoted(told) : '');
 }
 
@@ -209,7 +210,7 @@ async function ended({ status, cause, by, callId }) {
   if (cause === 'User Denied Media Access') complain('microphone');
   else if (!talked && by !== 'local' && callId) {
     const { call } = await api.get(`calls/of?sip_call_id=${encodeURIComponent(callId)}`).catch(() => ({}));
-    complain(call?.reason ?? STATUS[status] ?? 'unavailable');
+    complain(call?.reason ?? STATUS[status] ?? 'unavailable', call ?? {});
   }
   if (api.session) settle(SETTLE_TRIES);
 }

@@ -1,6 +1,6 @@
 // What is on the page. Text goes in as text, never as markup.
 
-import { clock, instant, money, spoken, word, LANGUAGES } from './words.js';
+import { clock, instant, known, money, spoken, word, LANGUAGES } from './words.js';
 
 export const at = (id) => document.getElementById(id);
 
@@ -77,10 +77,17 @@ export function account(me) {
     word(one.units === null ? 'bundle-flat' : 'bundle-left', { name: one.name, left: one.left_units, units: one.units }))));
 }
 
+/** Why a call was or would be refused. detail: what keeps out a callee who waits; opens_at: of the next window. */
+export function refused({ reason, detail, opens_at: from }) {
+  if (!detail) return word(reason);
+  const key = known(`waits-${detail}`) ? `waits-${detail}` : `invite-${detail}`;
+  return [word(reason), word(key), ...(from ? [word('window-planned', { from: instant(from) })] : [])].join(' ');
+}
+
 /** What a quote says, in one line. */
 export function quoted(told) {
   if (told.verdict === 'emergency') return word('quote-emergency');
-  if (told.verdict === 'refused') return word(told.reason);
+  if (told.verdict === 'refused') return refused(told);
   const where = told.destination ?? told.number;
   if (told.on_net) return word(told.enables ? 'quote-enables' : 'quote-on-net');
   if (told.free) return word('quote-free', { where });

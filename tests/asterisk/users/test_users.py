@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from time import monotonic
 
 import asyncpg
 import pytest
 
+from bridge.asterisk.phones import LIST_S
 from bridge.partners.store.credential import Credential
 from tests.asterisk.users.conftest import Users
 
@@ -33,6 +35,29 @@ def test_a_page_that_is_closed_is_forgotten(users: Users) -> None:
     users.wait_contacts(known, 1)
     phone.wire.close()
     users.wait_contacts(known, 0)
+
+
+def test_a_phone_that_registers_again_is_known_all_the_while(users: Users) -> None:
+    registered_at = "SELECT registered_at FROM asterisk.ps_contacts WHERE endpoint = $1"
+    _, known = users.user()
+    phone = users.phone(known)
+    assert phone.register().status == 200
+    users.wait_contacts(known, 1)
+    since = users.scene.value(registered_at, known.username)
+    assert phone.register().status == 200
+    _, other = users.user()
+    assert users.phone(other).register().status == 200
+    users.wait_contacts(other, 1)  # whoever proved it before was looked at before
+    assert users.scene.value(registered_at, known.username) == since
+
+
+def test_a_first_phone_is_known_before_the_list_is_read_again(users: Users) -> None:
+    began_s = monotonic()
+    for _ in range(4):
+        _, known = users.user()
+        assert users.phone(known).register().status == 200
+        users.wait_contacts(known, 1)
+    assert monotonic() - began_s < 2 * LIST_S  # four lists are read in three times that, or longer
 
 
 def test_whoever_waits_for_a_phone_is_told(users: Users) -> None:
