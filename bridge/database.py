@@ -1,11 +1,14 @@
-"""The pool of connections, and how the database's refusals become ours."""
+"""The pool of connections, how the database's refusals become ours, and what it says unasked."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from typing import Final, NoReturn
 
 import asyncpg
+import structlog
 
 from bridge.config import Database
 from bridge.errors import (
@@ -43,6 +46,10 @@ _IN_OUR_WORDS: dict[str, str] = {
     "23503": "It names something that does not exist.",
     "23514": "A value is not one of those that are allowed.",
 }
+
+LISTEN_AGAIN_S: Final = 1.0
+
+log = structlog.get_logger("database")
 
 Connection = asyncpg.Connection | asyncpg.pool.PoolConnectionProxy
 
@@ -132,3 +139,34 @@ async def connect(dsn: str) -> AsyncIterator[asyncpg.Connection]:
             yield conn
     finally:
         await conn.close()
+
+
+async def listen(
+    dsn: str, channel: str, heard: Callable[[str], None], begins: Callable[[], None]
+) -> NoReturn:
+    """Hear the database's notices, over a connection of its own, until cancelled.
+
+    heard    is told what each says
+    begins   called whenever hearing begins: something may have been said while nobody heard
+    """
+    while True:
+        try:
+            async with store_errors():
+                conn = await asyncpg.connect(dsn, timeout=5)
+                try:
+                    await _hear(conn, channel, heard, begins)
+                finally:
+                    conn.terminate()
+        except BridgeError as error:
+            log.warning("notices not heard", channel=channel, error=str(error))
+        await asyncio.sleep(LISTEN_AGAIN_S)
+
+
+async def _hear(
+    conn: asyncpg.Connection, channel: str, heard: Callable[[str], None], begins: Callable[[], None]
+) -> None:
+    lost = asyncio.Event()
+    conn.add_termination_listener(lambda _: lost.set())
+    await conn.add_listener(channel, lambda *said: heard(str(said[-1])))
+    begins()
+    await lost.wait()

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from bridge.asterisk import conf_users, conf_whatsapp
+from bridge.asterisk import candidates, conf_users, conf_whatsapp
 from bridge.asterisk.channel_vars import CLICK, GLOBALS, HANGUP_HANDLERS
 from bridge.asterisk.conf_value import value
 from bridge.config import Settings
@@ -67,6 +67,12 @@ class Problem:
 
     what: str
     fix: str
+
+
+NO_CANDIDATE: Final = Problem(
+    "this machine has no address but loopback, at which no browser looks for media: calls would be silent",
+    "Bring an interface up that has one.",
+)
 
 
 def render(settings: Settings, trunks: Iterable[Peer], apps: Iterable[App]) -> dict[str, str]:
@@ -164,6 +170,8 @@ def check(settings: Settings, conf_dir: Path) -> list[Problem]:
     if pjsip.is_file():
         known = conf_users.mistaken(settings, pjsip.read_text(errors="replace"))
         found.extend(Problem(f"{said}, {_AND_BROWSERS}", _NOT_SO) for said in known)
+    if conf_users.switch_login(settings) is not None and not candidates.addresses():
+        found.append(NO_CANDIDATE)
     for name, wanted in _includes():
         path = conf_dir / name
         text = path.read_text(errors="replace") if path.is_file() else ""

@@ -9,16 +9,13 @@ from contextlib import contextmanager
 from typing import Final, NoReturn
 from uuid import UUID
 
-import asyncpg
 import structlog
 
 from bridge.calls.store import CallStore
-from bridge.database import store_errors
-from bridge.errors import BridgeError
+from bridge.database import listen
 from bridge.telephony.endpoint import subscriber_of
 
 CHANNEL: Final = "callbridge_registered"
-RETRY_S: Final = 1.0
 WAITERS_MAX: Final = 1000
 
 log = structlog.get_logger("calls")
@@ -67,32 +64,17 @@ class Reach:
 
     async def run(self, dsn: str) -> NoReturn:
         """Hear the database until cancelled."""
-        while True:
-            try:
-                async with store_errors():
-                    conn = await asyncpg.connect(dsn, timeout=5)
-                    try:
-                        await self._hear(conn)
-                    finally:
-                        conn.terminate()
-            except BridgeError as error:
-                log.warning("registrations not heard", error=str(error))
-            await asyncio.sleep(RETRY_S)
+        await listen(dsn, CHANNEL, self._heard, self._look_again)
 
-    async def _hear(self, conn: asyncpg.Connection) -> None:
-        lost = asyncio.Event()
-        conn.add_termination_listener(lambda _: lost.set())
+    def _heard(self, endpoint: str) -> None:
+        if (subscriber_id := subscriber_of(endpoint)) is not None:
+            for one in self._waiting.get(subscriber_id, ()):
+                one.set()
 
-        def heard(*said: object) -> None:
-            if (subscriber_id := subscriber_of(str(said[-1]))) is not None:
-                for one in self._waiting.get(subscriber_id, ()):
-                    one.set()
-
-        await conn.add_listener(CHANNEL, heard)
-        for waiters in self._waiting.values():  # for what was said while nobody heard
+    def _look_again(self) -> None:
+        for waiters in self._waiting.values():
             for one in waiters:
                 one.set()
-        await lost.wait()
 
     @contextmanager
     def _awaiting(self, subscriber_id: UUID) -> Iterator[asyncio.Event]:

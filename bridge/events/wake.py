@@ -9,16 +9,9 @@ from contextlib import contextmanager
 from typing import Final, NoReturn
 from uuid import UUID
 
-import asyncpg
-import structlog
-
-from bridge.database import store_errors
-from bridge.errors import BridgeError
+from bridge.database import listen
 
 CHANNEL: Final = "callbridge_events"
-RETRY_S: Final = 1.0
-
-log = structlog.get_logger("events")
 
 
 class Hub:
@@ -63,28 +56,10 @@ class Hub:
 
     async def run(self, dsn: str) -> NoReturn:
         """Hear the database until cancelled."""
-        while True:
-            try:
-                async with store_errors():
-                    conn = await asyncpg.connect(dsn, timeout=5)
-                    try:
-                        await self._hear(conn)
-                    finally:
-                        conn.terminate()
-            except BridgeError as error:
-                log.warning("events not heard", error=str(error))
-            await asyncio.sleep(RETRY_S)
+        await listen(dsn, CHANNEL, self._heard, self.wake_all)
 
-    async def _hear(self, conn: asyncpg.Connection) -> None:
-        lost = asyncio.Event()
-        conn.add_termination_listener(lambda _: lost.set())
-
-        def heard(*said: object) -> None:
-            try:
-                self.wake(UUID(str(said[-1])))
-            except ValueError:
-                self.wake_all()
-
-        await conn.add_listener(CHANNEL, heard)
-        self.wake_all()  # for what was said while nobody heard
-        await lost.wait()
+    def _heard(self, partner: str) -> None:
+        try:
+            self.wake(UUID(partner))
+        except ValueError:
+            self.wake_all()

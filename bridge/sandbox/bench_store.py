@@ -104,19 +104,23 @@ class Switchboard:
         waiting = select.epoll()
         open_now: dict[int, Admission] = {}
         calls = 0
-        while until.left_s or open_now:
-            while until.left_s and len(open_now) < clients:
-                asking = self._ask()
-                open_now[asking.sock.fileno()] = asking
-                waiting.register(asking.sock.fileno(), select.EPOLLIN)
-            if not last.left_s:
-                raise BridgeError(f"{len(open_now)} admissions were not answered")
-            for fd, _ in waiting.poll(last.left_s):
-                if open_now[fd].hear():
-                    waiting.unregister(fd)
-                    self._end(open_now.pop(fd))
-                    calls += 1
-        waiting.close()
+        try:
+            while until.left_s or open_now:
+                while until.left_s and len(open_now) < clients:
+                    asking = self._ask()
+                    open_now[asking.sock.fileno()] = asking
+                    waiting.register(asking.sock.fileno(), select.EPOLLIN)
+                if not last.left_s:
+                    raise BridgeError(f"{len(open_now)} admissions were not answered")
+                for fd, _ in waiting.poll(last.left_s):
+                    if open_now[fd].hear():
+                        waiting.unregister(fd)
+                        self._end(open_now.pop(fd))
+                        calls += 1
+        finally:
+            waiting.close()
+            for unanswered in open_now.values():
+                unanswered.sock.close()
         return calls
 
     def _ask(self) -> Admission:

@@ -17,6 +17,8 @@ from typing import Any, Final
 from bridge import config
 from bridge.api.auth import create_key
 from bridge.api.phone import link_url
+from bridge.asterisk import candidates
+from bridge.asterisk.conf import NO_CANDIDATE
 from bridge.database import Connection
 from bridge.errors import BridgeError, ConfigError, SwitchUnavailable
 from bridge.ledger.listing import account_id_of
@@ -119,6 +121,7 @@ def tell(facts: dict[str, Any]) -> str:
     """What to do with it."""
     bundles = ", ".join(f'"{one["bundle"]}" until {one["until"][:10]}' for one in facts["bundles"]) or "none"
     magic = "\n".join(f"    …{one.ending.removeprefix('_'):8} {one.meaning}" for one in MAGIC)
+    silent = "" if candidates.addresses() else f"               but {NO_CANDIDATE.what}. {NO_CANDIDATE.fix}\n"
     return f"""callbridge is running.
   API          {facts["api"]}/docs    to read: {facts["api"]}/reference
   keys         {facts["partner_key"]}    of the partner {facts["partner"]}
@@ -127,7 +130,7 @@ def tell(facts: dict[str, Any]) -> str:
   phone        {facts["phone"]}
                signs a browser in as {facts["a_number"]}, once; another: callbridge phone link {facts["a_number"]}
                of an app in a rollout: {circle.ENABLED} may call and invite, {circle.WAITING} waits for that
-  bundles      {bundles}
+{silent}  bundles      {bundles}
   database     {facts["dsn"]}
   files, logs  {facts["root"]}
 

@@ -72,7 +72,8 @@ class PlainSwitch(Switch):
         conf.install(self.conf_dir)
         ami = self.ami_settings
         (self.conf_dir / "extensions.conf").write_text("[globals]\n")
-        (self.conf_dir / "pjsip.conf").write_text("")
+        for name in ("pjsip.conf", "extconfig.conf"):
+            (self.conf_dir / name).write_text("")
         (self.conf_dir / "manager.conf").write_text(
             f"[general]\nenabled = yes\nport = {ami.port}\nbindaddr = {ami.host}\n\n"
             f"[{ami.username}]\nsecret = {ami.secret}\n"

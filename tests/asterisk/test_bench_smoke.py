@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import tempfile
+from pathlib import Path
+
 import pytest
 
 from bridge.errors import ConfigError
@@ -17,6 +20,12 @@ SHAPE = {
     "goal": float | None,
     "n": int,
 }
+
+
+@pytest.fixture(autouse=True)
+def in_memory(monkeypatch: pytest.MonkeyPatch, quick_dir: Path) -> None:
+    """Figures mean nothing here, so nothing need reach a disk."""
+    monkeypatch.setattr(tempfile, "tempdir", str(quick_dir))
 
 
 @pytest.mark.parametrize("name", FIGURES)

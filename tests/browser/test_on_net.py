@@ -6,6 +6,7 @@ from uuid import UUID
 
 from playwright.async_api import expect
 
+from bridge.partners.store import add_credential
 from tests.browser.house import BERLIN
 from tests.browser.stage import BALANCE_MICRO, Stage
 
@@ -86,13 +87,14 @@ async def test_while_no_window_is_open_nobody_is_let_in(stage: Stage) -> None:
     await callee.is_("message", reason="not_invited")
     assert await stage.member_state(rollout, ben) == "waiting"
     await callee.tab("invites")
-    await callee.is_("window-state", state="closed")
+    await callee.is_("window-state", state="planned")
     await callee.is_("standing", state="waiting")
-    await callee.picture("closed")
+    await callee.picture("planned")
 
 
 async def test_who_signs_in_while_it_rings_is_rung(stage: Stage) -> None:
     anna, ben = await stage.user(), await stage.user()
+    await stage.ask(lambda conn: add_credential(conn, ben.subscriber_id, 600))  # he had a phone before
     caller = await stage.phone(anna, "anna")
     await caller.call(ben.number)
     await caller.is_("call-state", state="ringing")

@@ -12,6 +12,7 @@ import pytest
 from bridge.sandbox.fetch import AsteriskInstall
 from bridge.sandbox.postgres import EmbeddedPostgres
 from tests.chaos.house import House, build_house
+from tests.databases import TEMPLATE, make_template
 
 Build = Callable[..., House]
 
@@ -20,10 +21,11 @@ FAILED = pytest.StashKey[bool]()
 
 
 @pytest.fixture(scope="session")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedPostgres]:
+def cluster(quick_dir: Path) -> Iterator[EmbeddedPostgres]:
     """It need not outlive the machine: what was committed survives its own death in the kernel's memory."""
-    root = tmp_path_factory.mktemp("chaos") / "cluster"
+    root = quick_dir / "chaos"
     with EmbeddedPostgres(root, durable=False, settings={"synchronous_commit": "on"}) as server:
+        make_template(server)
         yield server
 
 
@@ -46,7 +48,7 @@ def build(
     with ExitStack() as houses:
 
         def build(**given: Any) -> House:
-            house = houses.enter_context(build_house(sturdy, install, sipp, tmp_path, **given))
+            house = houses.enter_context(build_house(sturdy, TEMPLATE, install, sipp, tmp_path, **given))
             request.node.stash[HOUSE] = house
             return house
 

@@ -21,6 +21,7 @@ from bridge.sandbox.process import Deadline
 from bridge.sandbox.stack import Stack
 from tests.asterisk.scene import ALPHA_MICRO_PER_S, BERLIN, Scene, World, started_seconds
 from tests.asterisk.sipp import Caller, Peer, Seen, answers
+from tests.databases import copy_database
 
 SECOND_MICRO: Final = 1_000  # what a second to Berlin is sold for in the plan used here
 MARGIN_MS: Final = 250  # calls.cut_margin_ms: the switch cuts so long before the money ends
@@ -165,6 +166,7 @@ class House(Scene):
 @contextmanager
 def build_house(
     postgres: EmbeddedPostgres,
+    template: str,
     install: AsteriskInstall,
     sipp: tuple[str, ...],
     where: Path,
@@ -175,6 +177,7 @@ def build_house(
 ) -> Iterator[House]:
     """A house that runs.
 
+    template      a migrated, empty database there
     manager_port  where the switch's manager listens, when that is not where the bridge looks for it
     overrides     settings by section, beyond those of the real-Asterisk scenarios
     """
@@ -182,8 +185,10 @@ def build_house(
     settings = {section: {**world.overrides.get(section, {}), **overrides.get(section, {})}
                 for section in {**world.overrides, **overrides}}  # fmt: skip
     name = f"chaos_{next(_serial)}"
+    copy_database(postgres, template, name)
     with Stack(where / "s", install, postgres, database=name, workers=workers, overrides=settings) as stack:
-        stack.prepare(world.seed)
+        stack.prepare()
+        stack.database_call(world.seed)
         house = House(stack, world, sipp, where)
         try:
             stack.render()

@@ -29,9 +29,9 @@ METRIC: Final = re.compile(r'^callbridge_calls_overloaded_total\{limit="cps"\} (
 
 @pytest.fixture
 def house(
-    postgres: EmbeddedPostgres, install: AsteriskInstall, sipp: tuple[str, ...], tmp_path: Path
+    postgres: EmbeddedPostgres, template: str, install: AsteriskInstall, sipp: tuple[str, ...], tmp_path: Path
 ) -> Iterator[House]:
-    with build_house(postgres, install, sipp, tmp_path, pressure={"cps_max": CPS_MAX}) as made:
+    with build_house(postgres, template, install, sipp, tmp_path, pressure={"cps_max": CPS_MAX}) as made:
         yield made
         made.prove()
 

@@ -23,12 +23,20 @@ def calls_to_berlin(rolling: Rolling, a_number: str) -> None:
 
 
 def hears(rolling: Rolling, a_number: str, b_number: str, status: int) -> dict[str, object]:
-    """The call ends with this status; its row."""
+    """The call ends with this status: how, and why it was refused."""
     scene = rolling.scene
     call = scene.calls(Caller(a_number, b_number).hears(status), host=rolling.host)
     well(call)
     told = scene.story(call)
-    return {"state": told["state"], "reason": told["refuse_reason"]}
+    return {"state": told["state"], "reason": told["refuse_reason"], "detail": told["refuse_detail"]}
+
+
+def kept_out(why: str) -> dict[str, object]:
+    return {"state": "refused", "reason": "not_enabled", "detail": why}
+
+
+NOT_INVITED: Final = {"state": "refused", "reason": "not_invited", "detail": None}
+UNREACHED: Final = {"state": "unanswered", "reason": None, "detail": None}
 
 
 def test_of_two_hundred_called_within_a_second_fifty_are_enabled(scene: Scene) -> None:
@@ -59,7 +67,8 @@ def test_of_two_hundred_called_within_a_second_fifty_are_enabled(scene: Scene) -
     assert scene.value(own, rolling.rollout_id) == QUOTA
     ended = "SELECT count(*) FROM call WHERE a_number = ANY ($1) AND state = $2"
     assert scene.value(ended, callers, "unanswered") == QUOTA
-    assert scene.value(ended, callers, "refused") == WAITING - QUOTA
+    full = "SELECT count(*) FROM call WHERE a_number = ANY ($1) AND refuse_reason = $2 AND refuse_detail = $3"
+    assert scene.value(full, callers, "not_enabled", "quota") == WAITING - QUOTA
     replayed = rolling.command("replay")
     assert replayed["problems"] == []
 
@@ -67,8 +76,8 @@ def test_of_two_hundred_called_within_a_second_fifty_are_enabled(scene: Scene) -
     (inside,) = [one for one in people if rolling.member_state(one) == "activated"][:1]
     (outside,) = [one for one in people if rolling.member_state(one) == "waiting"][:1]
     calls_to_berlin(rolling, inside)
-    assert hears(rolling, outside, BERLIN, 403) == {"state": "refused", "reason": "not_invited"}
-    hears(rolling, inside, outside, 480)
+    assert hears(rolling, outside, BERLIN, 403) == NOT_INVITED
+    assert hears(rolling, inside, outside, 480) == kept_out("quota")
     assert rolling.member_state(outside) == "waiting"
 
 
@@ -76,7 +85,9 @@ def test_a_kill_ends_activation_and_nobodys_calls(scene: Scene) -> None:
     rolling = Rolling(scene, "killed")
     [anna], [ben, eve, tom] = rolling.callers(1), rolling.waiting(3)
     window = rolling.window(quota=10)
-    hears(rolling, anna, ben, 480)  # no phone of Ben's is there; he is let in all the same
+    assert (
+        hears(rolling, anna, ben, 480) == UNREACHED
+    )  # no phone of Ben's is there; he is let in all the same
     assert rolling.member_state(ben) == "activated"
     made = rolling.invite(anna, tom)
     assert isinstance(made, Invited)
@@ -86,21 +97,21 @@ def test_a_kill_ends_activation_and_nobodys_calls(scene: Scene) -> None:
     for a_number in (anna, ben):
         calls_to_berlin(rolling, a_number)
     for a_number in (anna, ben):
-        assert hears(rolling, a_number, eve, 480)["state"] == "refused"
+        assert hears(rolling, a_number, eve, 480) == kept_out("no_window")
     assert rolling.invite(anna, eve) == NotInvited("no_window")
     assert rolling.accept(tom, made.code) == "no_window"
     assert [rolling.member_state(one) for one in (ben, eve, tom)] == ["activated", "waiting", "waiting"]
-    assert hears(rolling, ben, anna, 480) == {"state": "unanswered", "reason": None}  # she may be rung
+    assert hears(rolling, ben, anna, 480) == UNREACHED  # she may be rung
     assert rolling.command("replay")["problems"] == []
 
 
 def test_a_launch_lets_everybody_call_at_once(scene: Scene) -> None:
     rolling = Rolling(scene, "launched")
     [ben, eve] = rolling.waiting(2)
-    assert hears(rolling, ben, BERLIN, 403) == {"state": "refused", "reason": "not_invited"}
+    assert hears(rolling, ben, BERLIN, 403) == NOT_INVITED
     rolling.command("launch")
     calls_to_berlin(rolling, ben)
-    assert hears(rolling, ben, eve, 480) == {"state": "unanswered", "reason": None}
+    assert hears(rolling, ben, eve, 480) == UNREACHED
     assert rolling.command("replay")["problems"] == []
 
 
@@ -110,13 +121,13 @@ def test_a_window_opens_and_closes_when_its_time_has_come(scene: Scene) -> None:
     begin = datetime.now(UTC)
     opens_at, closes_at = begin + timedelta(seconds=2), begin + timedelta(seconds=8)
     window = rolling.window(opens_at=opens_at, closes_at=closes_at)
-    assert hears(rolling, anna, ben, 480)["state"] == "refused"
+    assert hears(rolling, anna, ben, 480) == kept_out("no_window")
     assert rolling.member_state(ben) == "waiting"
     rolling.wait_window(window, "open")
     hears(rolling, anna, ben, 480)
     assert rolling.member_state(ben) == "activated"
     rolling.wait_window(window, "closed")
-    assert hears(rolling, anna, eve, 480)["state"] == "refused"
+    assert hears(rolling, anna, eve, 480) == kept_out("no_window")
     assert rolling.member_state(eve) == "waiting"
 
     assert rolling.window_state(window) == ("closed", "time", 1)

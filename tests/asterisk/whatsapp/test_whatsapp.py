@@ -15,7 +15,7 @@ from bridge.sandbox.meta import Meta
 from bridge.sandbox.process import Deadline
 from tests.asterisk.onnet.users import User, Users
 from tests.asterisk.scene import APP_HOST, ENDED_S, STRANGER_HOST, Scene, well
-from tests.asterisk.sipp import Caller
+from tests.asterisk.sipp import Caller, rejects
 from tests.asterisk.users.phone import SDP, Phone, Wire
 from tests.asterisk.whatsapp.conftest import OTHER, WhatsappWorld
 from tests.whatsapp import BUSINESS, SECRET
@@ -210,7 +210,8 @@ def test_the_password_makes_up_for_neither_tls_nor_address(
 def test_an_app_does_not_dial_its_way_to_meta(scene: Scene, meta: Meta) -> None:
     """A WhatsApp number is a trunk, but none that calls of an app are ever routed over."""
     who = scene.subscriber()
+    both = [carrier(rejects("503 Service Unavailable")) for carrier in (scene.alpha, scene.beta)]
     told = scene.calls(Caller(who, "+4930999999999").hears(503), host=APP_HOST)
-    well(told)
+    well(told, *both)
     assert meta.seen("invite") == []
     assert "business" in scene.story(told)["left_out"]
