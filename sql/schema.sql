@@ -3007,6 +3007,17 @@ BEGIN
     END IF;
 END $$;
 
+-- How a leg of an origination ended: as its last attempt did. Where phones rang there was none, and what they said is the cause.
+CREATE FUNCTION leg_outcome_v1(c call) RETURNS text LANGUAGE sql STABLE AS $$
+    SELECT CASE WHEN c.direction <> 'on_net' THEN
+                    (SELECT x.outcome FROM attempt x WHERE x.call_id = c.call_id ORDER BY x.attempt_no DESC LIMIT 1)
+                WHEN c.q850_cause = 17 THEN 'busy'
+                WHEN c.q850_cause = 21 THEN 'rejected'
+                WHEN c.q850_cause = 19 THEN 'no_answer'
+                WHEN c.q850_cause = 20 THEN 'away'                     -- no phone was there, and none came
+                WHEN c.q850_cause = 16 THEN 'gave_up' END              -- nobody said no
+$$;
+
 -- Bring the originations of a switch that are not over to the state their legs are in. p_lost_s: so long a leg may take from its order
 -- to its call; after that it was never placed, and may not be any more. Returns how many are still not over.
 CREATE FUNCTION originations_follow_v1(p_switch_id uuid, p_lost_s integer) RETURNS integer LANGUAGE plpgsql AS $$
@@ -3031,10 +3042,10 @@ BEGIN
             PERFORM origination_end_v1(o.origination_id, 'failed', why, NULL, NULL);
             CONTINUE;
         END IF;
-        SELECT c.state, (SELECT x.outcome FROM attempt x WHERE x.call_id = c.call_id ORDER BY x.attempt_no DESC LIMIT 1) AS outcome
+        SELECT c.state, leg_outcome_v1(c) AS outcome
           INTO a FROM call c WHERE c.call_id = o.leg_a_call_id;
         SELECT c.state, c.talk_ms, coalesce(c.answered_at, l.answered_at) AS answered_at,
-               (SELECT x.outcome FROM attempt x WHERE x.call_id = c.call_id ORDER BY x.attempt_no DESC LIMIT 1) AS outcome
+               leg_outcome_v1(c) AS outcome
           INTO b FROM call c LEFT JOIN lease l USING (call_id) WHERE c.call_id = o.leg_b_call_id;
         IF b.answered_at IS NOT NULL AND o.connected_at IS NULL THEN
             UPDATE origination g SET state = 'connected', connected_at = b.answered_at, seq = g.seq + 1

@@ -67,7 +67,15 @@ class AgiRoutes:
         inbound = Inbound(store, rules, messages)
         unanswered = partial(leave_message, inbound)
         self.rings = RingRoutes(
-            admissions, endings, store, reach or Reach(store), rules, book, self._first, unanswered
+            admissions,
+            endings,
+            store,
+            reach or Reach(store),
+            rules,
+            book,
+            self._legs,
+            self._first,
+            unanswered,
         )
         self._inbound = InboundRoutes(inbound, endings, book, self._passing, self.rings.first)
 

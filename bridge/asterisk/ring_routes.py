@@ -16,6 +16,7 @@ from bridge.calls.book import Book
 from bridge.calls.end import Endings
 from bridge.calls.ended import EndRecord
 from bridge.calls.frozen import Frozen
+from bridge.calls.originate import LegGoingOn, Legs
 from bridge.calls.reach import Reach
 from bridge.calls.ring import not_reached
 from bridge.calls.store import CallStore, SwitchCall
@@ -52,11 +53,13 @@ class RingRoutes:
         reach: Reach,
         rules: Calls,
         book: Callable[[], Book],
+        legs: Legs,
         carried: Callable[[Admitted], Verdict],
         unanswered: Unanswered | None = None,
     ) -> None:
         self._admissions, self._endings, self._store, self._reach = admissions, endings, store, reach
-        self._rules, self._book, self._carried, self._unanswered = rules, book, carried, unanswered
+        self._rules, self._book, self._legs = rules, book, legs
+        self._carried, self._unanswered = carried, unanswered
 
     def first(self, admitted: Admitted) -> Verdict:
         """What to do with a call that was just admitted."""
@@ -114,16 +117,18 @@ class RingRoutes:
         refused = not_reached(caller_plan, NO_PHONE) if caller_plan is not None else NOT_REACHED
         if refused is not None:
             return stop(refused.cause, str(token))
-        await self._end(frozen, at, book)
+        leg = await self._end(frozen, at, book)
         asked = SwitchCall(
             endpoint_of(env["agi_channel"]),
             frozen.a_number,
-            env["agi_dnid"],
+            frozen.b_number if leg is not None else env["agi_dnid"],  # the channel of a leg dials no number
             env["agi_channel"],
             env["agi_uniqueid"],
             frozen.sip_call_id,
         )
         verdict = await self._admissions.go_on(frozen, asked, book, at)
+        if leg is not None:
+            await self._legs.went_on(leg, verdict)
         seen = log.bind(after=str(frozen.call_id), sip_call_id=frozen.sip_call_id)
         if isinstance(verdict, Refuse):
             seen.info("call refused", reason=verdict.reason.value, detail=verdict.detail)
@@ -132,8 +137,8 @@ class RingRoutes:
         seen.info("call admitted", call=str(verdict.frozen.call_id), trunk=verdict.frozen.routes[0].name)
         return self._carried(verdict)
 
-    async def _end(self, frozen: Frozen, at: datetime, book: Book) -> None:
-        """The call that rang nobody is over; what goes on is another one."""
+    async def _end(self, frozen: Frozen, at: datetime, book: Book) -> LegGoingOn | None:
+        """The call that rang nobody is over; what goes on is another one. Returns the leg by order that it was."""
         ended_us = int(at.timestamp() * 1_000_000)
         record = EndRecord(
             frozen.call_id,
@@ -146,7 +151,9 @@ class RingRoutes:
             "bridge",
         )
         async with self._store.batch() as conn:
+            leg = await self._legs.leaves(conn, frozen.call_id)
             await self._endings.end(conn, [record], book)
+        return leg
 
     def _ring(self, frozen: Frozen, token: Token) -> Verdict:
         assert frozen.way.callee_id is not None

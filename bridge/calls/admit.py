@@ -16,9 +16,9 @@ from bridge.calls.caller import Callee, Caller, SwitchCall
 from bridge.calls.frozen import Frozen
 from bridge.calls.on_net import callee_of
 from bridge.calls.permit import permitted
-from bridge.calls.ring import lease_s, not_reached, ring
+from bridge.calls.ring import Ring, lease_s, not_reached, ring
 from bridge.calls.store import CallStore, Session
-from bridge.calls.way import LegClass, Way
+from bridge.calls.way import OUT, LegClass, Way
 from bridge.config import Calls
 from bridge.errors import StoreUnavailable
 from bridge.rating.plan import Plan
@@ -155,10 +155,9 @@ class Admissions:
         async with self._store.session() as session:
             caller, presented = await self._who(session, asked, b_number if book.on_net else None, at)
             case = _Case(session, asked, book, at, number, caller, presented)
-            if caller is not None and b_number is not None and caller.app_id in book.phones:
-                callee = await callee_of(session.conn, caller.app_id, b_number)
-                if callee is not None and (verdict := await self._ring(case, callee)) is not None:
-                    return verdict
+            callee = await self._callee(session, caller, b_number, book)
+            if callee is not None and (verdict := await self._ring(case, callee)) is not None:
+                return verdict
             return await self._carry(case, Way(anonymous=_anonymous(asked, number)))
 
     async def go_on(self, first: Frozen, asked: SwitchCall, book: Book, at: datetime) -> Refuse | Admitted:
@@ -208,7 +207,7 @@ class Admissions:
         way = Way("on_net", callee.subscriber_id, anonymous=_anonymous(asked, case.number))
         while True:
             verdict = ring(
-                caller, case.number, callee, case.book, origins=case.origins, by_order=asked.by_order
+                caller, case.number, callee, case.book, origins=case.origins, to_self=asked.to_self
             )
             if isinstance(verdict, Refuse):
                 return await case.refuse(caller, verdict, way)
@@ -309,6 +308,9 @@ class Admissions:
     async def foresee(self, first: SwitchCall, second: SwitchCall, book: Book, at: datetime) -> Refuse | None:
         """Would a second call of the same caller be refused while the first lasts? That refusal is written, too.
 
+        Where phones ring, neither money nor a trunk is taken: whether one is there, and what becomes of the call if
+        none is, is not foreseen.
+
         returns  None: it would not; or the first would be, which its own admission will tell
         """
         rules = self._rules
@@ -318,7 +320,7 @@ class Admissions:
         origins = book.origins.of(presented.digits)
         async with self._store.session() as session:
             live = await session.trunks_live() if book.capped else {}
-            busy: Admission | None = None
+            busy: Admission | Ring | None = None
             for asked in (first, second):
                 number = parse_dialled(asked.dialled, home=rules.home_region)
                 b_number = number.e164 if isinstance(number, Number) else None
@@ -326,18 +328,34 @@ class Admissions:
                     asked.app, presented.e164, b_number if book.on_net else None, at
                 )
                 if caller is not None and busy is not None:
+                    caller = replace(caller, live=caller.live + 1)
+                if caller is not None and isinstance(busy, Admission):
                     left_micro = caller.available_micro - busy.reserved.hold_micro
-                    caller = replace(caller, available_micro=left_micro, live=caller.live + 1)
+                    caller = replace(caller, available_micro=left_micro)
                     taken = str(busy.routes.routes[0].trunk_id)
                     live = {**live, taken: live.get(taken, 0) + 1}
-                verdict = decide(caller, number, book, live, rules, at, origins)
+                callee = await self._callee(session, caller, b_number, book)
+                verdict: Refuse | Ring | Admission
+                if caller is not None and callee is not None:
+                    verdict = ring(caller, number, callee, book, origins=origins, to_self=asked.to_self)
+                else:
+                    verdict = decide(caller, number, book, live, rules, at, origins)
                 if isinstance(verdict, Refuse):
                     if busy is None:
                         return None
-                    await session.refuse(asked, caller, b_number, verdict)
+                    way = Way("on_net", callee.subscriber_id) if callee is not None else OUT
+                    await session.refuse(asked, caller, b_number, verdict, way)
                     return verdict
                 busy = verdict
         return None
+
+    async def _callee(
+        self, session: Session, caller: Caller | None, b_number: str | None, book: Book
+    ) -> Callee | None:
+        """Whose phones ring; None: nobody's, and the call goes over a carrier."""
+        if caller is None or b_number is None or caller.app_id not in book.phones:
+            return None
+        return await callee_of(session.conn, caller.app_id, b_number)
 
     def _lease_s(self, admission: Admission) -> int:
         """Ringing on every route, then the whole hold, then some grace: later than any such call can end."""

@@ -19,7 +19,7 @@ class SwitchCall:
     app        the endpoint: of an app's gateway, or a user's own phone
     shown      what the caller wants to be seen as, as a SIP header has it; "": their own number
     anonymous  the caller does not want to be seen
-    by_order   one leg of a call that was ordered; the first one goes to the caller's own number
+    to_self    the first leg of a call that was ordered: it goes to the caller's own number
     trunk_in_id  over which it comes from the network
     """
 
@@ -31,7 +31,7 @@ class SwitchCall:
     sip_call_id: str
     shown: str = ""
     anonymous: bool = False
-    by_order: bool = False
+    to_self: bool = False
     trunk_in_id: UUID | None = None
 
 

@@ -15,6 +15,7 @@ from bridge import queries
 from bridge.calls.admit import Admissions, Admitted
 from bridge.calls.book import Book
 from bridge.calls.store import CallStore, SwitchCall
+from bridge.database import Connection
 from bridge.telephony.cause import Refuse
 
 LegName = Literal["a", "b"]
@@ -28,6 +29,14 @@ class Leg:
     name: LegName
     channel: str
     uniqueid: str
+
+
+@dataclass(frozen=True, slots=True)
+class LegGoingOn:
+    """A leg whose phones were not reached."""
+
+    origination_id: UUID
+    name: LegName
 
 
 class Legs:
@@ -57,7 +66,7 @@ class Legs:
                 leg.channel,
                 leg.uniqueid,
                 sip_call_id_of(leg.origination_id, name),
-                by_order=True,
+                to_self=name == "a",
             )
             for name, dialled in (("a", a_number), ("b", b_number))
         }
@@ -70,16 +79,30 @@ class Legs:
         if isinstance(verdict, Refuse):
             await self._refused(leg, f"{leg.name}_refused", verdict)
             return verdict
-        async with self._store.batch() as conn:
-            await queries.originations.leg_is.run(
-                conn,
-                origination_id=leg.origination_id,
-                leg=leg.name,
-                call_id=verdict.frozen.call_id,
-            )
+        await self._is(leg.origination_id, leg.name, verdict.frozen.call_id)
         return verdict
 
-    async def _refused(self, leg: Leg, reason: str, refused: Refuse) -> None:
+    async def leaves(self, conn: Connection, call_id: UUID) -> LegGoingOn | None:
+        """A call that reached no phone is about to end, and to go on as another. None: it is no leg."""
+        row = await queries.originations.leg_goes_on.one(
+            conn, call_id=call_id, switch_id=self._store.switch_id
+        )
+        return None if row is None else LegGoingOn(row["origination_id"], row["leg"])
+
+    async def went_on(self, leg: LegGoingOn, verdict: Admitted | Refuse) -> None:
+        """What became of it."""
+        if isinstance(verdict, Refuse):
+            await self._refused(leg, f"{leg.name}_refused", verdict)
+        else:
+            await self._is(leg.origination_id, leg.name, verdict.frozen.call_id)
+
+    async def _is(self, origination_id: UUID, leg: LegName, call_id: UUID) -> None:
+        async with self._store.batch() as conn:
+            await queries.originations.leg_is.run(
+                conn, origination_id=origination_id, leg=leg, call_id=call_id
+            )
+
+    async def _refused(self, leg: Leg | LegGoingOn, reason: str, refused: Refuse) -> None:
         async with self._store.batch() as conn:
             if leg.name == "a":
                 await queries.originations.refused.run(

@@ -43,16 +43,16 @@ def ring(
     book: Book,
     *,
     origins: Sequence[str] = (),
-    by_order: bool = False,
+    to_self: bool = False,
 ) -> Refuse | Ring:
     """Money is no question here.
 
-    by_order   nobody calls themselves: the first leg of an ordered call rings whoever ordered it
+    to_self   nobody calls themselves, but the first leg of an ordered call rings whoever ordered it
     """
     allowed = permitted(caller, number)
     if isinstance(allowed, Refuse):
         return allowed
-    if callee.subscriber_id == caller.subscriber_id and not by_order:
+    if callee.subscriber_id == caller.subscriber_id and not to_self:
         return refuse(RefuseReason.own_number)
     plan = book.plans[caller.plan_id]
     if plan.deck.currency != caller.currency:

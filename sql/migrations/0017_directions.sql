@@ -342,3 +342,66 @@ GRANT EXECUTE ON FUNCTION
 DROP FUNCTION cdr_json_v1;
 DROP FUNCTION call_admit_paced_v1;
 DROP FUNCTION call_admit_v2;
+
+-- How a leg of an origination ended: as its last attempt did. Where phones rang there was none, and what they said is the cause.
+CREATE FUNCTION leg_outcome_v1(c call) RETURNS text LANGUAGE sql STABLE AS $$
+    SELECT CASE WHEN c.direction <> 'on_net' THEN
+                    (SELECT x.outcome FROM attempt x WHERE x.call_id = c.call_id ORDER BY x.attempt_no DESC LIMIT 1)
+                WHEN c.q850_cause = 17 THEN 'busy'
+                WHEN c.q850_cause = 21 THEN 'rejected'
+                WHEN c.q850_cause = 19 THEN 'no_answer'
+                WHEN c.q850_cause = 20 THEN 'away'                     -- no phone was there, and none came
+                WHEN c.q850_cause = 16 THEN 'gave_up' END              -- nobody said no
+$$;
+
+-- Bring the originations of a switch that are not over to the state their legs are in. p_lost_s: so long a leg may take from its order
+-- to its call; after that it was never placed, and may not be any more. Returns how many are still not over.
+CREATE OR REPLACE FUNCTION originations_follow_v1(p_switch_id uuid, p_lost_s integer) RETURNS integer LANGUAGE plpgsql AS $$
+DECLARE
+    o origination;
+    a record;
+    b record;
+    lost CONSTANT timestamptz := clock_timestamp() - make_interval(secs => p_lost_s);
+    why text;
+BEGIN
+    FOR o IN                                                           -- only those that something has happened to
+        SELECT g.* FROM origination g LEFT JOIN call x ON x.call_id = g.leg_a_call_id LEFT JOIN call y ON y.call_id = g.leg_b_call_id
+          LEFT JOIN lease l ON l.call_id = g.leg_b_call_id
+         WHERE g.switch_id = p_switch_id AND g.ended_at IS NULL
+           AND (g.leg_a_call_id IS NULL AND coalesce(g.leg_a_at, g.made_at) < lost
+                OR g.connected_at IS NULL AND coalesce(y.answered_at, l.answered_at) IS NOT NULL
+                OR x.state <> 'live' AND y.state IS DISTINCT FROM 'live')
+         ORDER BY g.origination_id FOR NO KEY UPDATE OF g SKIP LOCKED
+    LOOP
+        IF o.leg_a_call_id IS NULL THEN
+            why := CASE WHEN o.cancelled THEN 'cancelled' WHEN o.leg_a_at IS NULL THEN 'not_placed' ELSE 'a_failure' END;
+            PERFORM origination_end_v1(o.origination_id, 'failed', why, NULL, NULL);
+            CONTINUE;
+        END IF;
+        SELECT c.state, leg_outcome_v1(c) AS outcome
+          INTO a FROM call c WHERE c.call_id = o.leg_a_call_id;
+        SELECT c.state, c.talk_ms, coalesce(c.answered_at, l.answered_at) AS answered_at,
+               leg_outcome_v1(c) AS outcome
+          INTO b FROM call c LEFT JOIN lease l USING (call_id) WHERE c.call_id = o.leg_b_call_id;
+        IF b.answered_at IS NOT NULL AND o.connected_at IS NULL THEN
+            UPDATE origination g SET state = 'connected', connected_at = b.answered_at, seq = g.seq + 1
+             WHERE g.origination_id = o.origination_id RETURNING * INTO o;
+            PERFORM origination_tell_v1(o);
+        END IF;
+        IF a.state <> 'live' AND b.state IS DISTINCT FROM 'live' THEN
+            why := CASE
+                WHEN o.reason IS NOT NULL THEN o.reason                -- B was refused
+                WHEN o.cancelled THEN 'cancelled'
+                WHEN o.connected_at IS NOT NULL THEN 'hang_up'
+                WHEN a.state <> 'answered' THEN CASE WHEN a.outcome IN ('busy', 'rejected') THEN 'a_busy'
+                                                     WHEN a.outcome IN ('no_answer', 'away') THEN 'a_no_answer' ELSE 'a_failure' END
+                WHEN b.outcome IN ('busy', 'rejected') THEN 'b_busy'
+                WHEN b.outcome IN ('no_answer', 'away') THEN 'b_no_answer'
+                WHEN b.outcome = 'gave_up' OR o.leg_b_call_id IS NULL THEN 'a_abandoned'
+                ELSE 'b_failure' END;
+            PERFORM origination_end_v1(o.origination_id, CASE WHEN o.connected_at IS NULL THEN 'failed' ELSE 'ended' END, why,
+                                       o.refuse_reason, b.talk_ms);
+        END IF;
+    END LOOP;
+    RETURN (SELECT count(*) FROM origination g WHERE g.switch_id = p_switch_id AND g.ended_at IS NULL);
+END $$;

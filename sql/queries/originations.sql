@@ -43,6 +43,13 @@ UPDATE origination o SET leg_a_call_id = CASE :leg::text WHEN 'a' THEN :call_id:
        leg_b_call_id = CASE :leg::text WHEN 'b' THEN :call_id::uuid ELSE o.leg_b_call_id END
  WHERE o.origination_id = :origination_id;
 
+-- name: leg_goes_on^
+-- A leg that reached no phone has no call until it goes on as another, or is refused: else it would seem to be over.
+UPDATE origination o SET leg_a_call_id = nullif(o.leg_a_call_id, :call_id), leg_b_call_id = nullif(o.leg_b_call_id, :call_id),
+       leg_a_at = CASE o.leg_a_call_id WHEN :call_id THEN clock_timestamp() ELSE o.leg_a_at END
+ WHERE o.switch_id = :switch_id AND o.ended_at IS NULL AND :call_id IN (o.leg_a_call_id, o.leg_b_call_id)
+RETURNING o.origination_id, CASE WHEN o.leg_a_call_id IS NULL THEN 'a' ELSE 'b' END AS leg;
+
 -- name: refused!
 -- Before A was rung it ends here; after that with A's leg.
 SELECT origination_end_v1(o.origination_id, 'failed', :reason, :refuse_reason, NULL) FROM origination o

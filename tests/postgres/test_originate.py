@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import count
 from typing import Any
@@ -15,9 +16,11 @@ from bridge import queries
 from bridge.calls import orders
 from bridge.calls.admit import Admitted
 from bridge.calls.ended import EndRecord
-from bridge.calls.originate import Leg, LegName, Legs
+from bridge.calls.originate import Leg, LegGoingOn, LegName, Legs
+from bridge.calls.store import SwitchCall
 from bridge.database import transaction
-from bridge.telephony.cause import Refuse
+from bridge.sandbox.seed import APP
+from bridge.telephony.cause import Refuse, RefuseReason, refuse
 from tests.seeded import GERMANY, SECOND_MICRO, Seeded, Who, at_once, ended, seeded
 
 MICRO = 1_000_000
@@ -237,6 +240,110 @@ async def test_how_it_ended(house: Seeded, a: Any, b: Any, expected: tuple[str, 
     if expected[0] == "ended":
         assert await house.value("SELECT talk_ms FROM origination") == b
     assert await nothing_held(house)
+
+
+@pytest.fixture
+async def phones(house: Seeded) -> Seeded:
+    """The users of the app have phones, none of which is there."""
+    await house.have_phones()
+    return house
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "expected"),
+    [
+        (17, None, "a_busy"),
+        (21, None, "a_busy"),
+        (19, None, "a_no_answer"),
+        (20, None, "a_no_answer"),
+        (58, None, "a_failure"),
+        (None, None, "a_failure"),
+        (0, 17, "b_busy"),
+        (0, 21, "b_busy"),
+        (0, 19, "b_no_answer"),
+        (0, 20, "b_no_answer"),
+        (0, 16, "a_abandoned"),
+        (0, 58, "b_failure"),
+        (0, None, "b_failure"),
+    ],
+)
+async def test_how_it_ended_where_phones_rang(
+    phones: Seeded, a: int | None, b: int | None, expected: str
+) -> None:
+    anna, ben = await phones.subscriber(), await phones.subscriber()
+    made = await ordered(phones, anna, ben.a_number)
+    leg_a = await begun(phones, made, "a")
+    if a == 0:
+        leg_b = await begun(phones, made, "b")
+        await phones.end(replace(outcome(leg_b, "", 1), q850_cause=b))
+        await phones.answer(leg_a)
+        await phones.end(ended(leg_a, 1500))
+    else:
+        await phones.end(replace(outcome(leg_a, "", 1), q850_cause=a))
+    assert await state(phones) == ("failed", expected)
+
+
+@pytest.mark.parametrize("leg", ["a", "b"])
+@pytest.mark.parametrize("refused", [True, False])
+async def test_a_leg_that_goes_on_is_not_over_in_between(phones: Seeded, leg: LegName, refused: bool) -> None:
+    anna, ben = await phones.subscriber(MICRO), await phones.subscriber()
+    made = await ordered(phones, anna, ben.a_number)
+    before = [await begun(phones, made, "a")]
+    if leg == "b":
+        await phones.answer(before[0])
+        before.append(await begun(phones, made, "b"))
+    legs, first = Legs(phones.admissions, phones.store), before[-1]
+    async with phones.store.batch() as conn:
+        left = await legs.leaves(conn, first)
+        await phones.endings.end(conn, [outcome(first, "CHANUNAVAIL", 20)], phones.book)
+    assert left == LegGoingOn(made, leg)
+    assert await state(phones) == (f"calling_{leg}", None)
+    verdict: Admitted | Refuse = refuse(RefuseReason.no_credit)
+    if not refused:
+        asked = SwitchCall(APP, anna.a_number, ben.a_number, "Local/x;2", "x", "x")
+        [frozen] = (await phones.store.frozen([first])).values()
+        verdict = await phones.admissions.go_on(frozen, asked, phones.book, datetime.now(UTC))
+        assert isinstance(verdict, Admitted)
+        before.append(verdict.frozen.call_id)
+    await legs.went_on(left, verdict)
+    row = await follow(phones)
+    if refused:
+        assert (row["reason"], row["refuse_reason"]) == (f"{leg}_refused", "no_credit")
+        assert (row["ended_at"] is not None) == (leg == "a")
+    else:
+        assert (row["state"], row["reason"]) == (f"calling_{leg}", None)
+        assert row[f"leg_{leg}_call_id"] == before[-1]
+    for call_id in {before[0], before[-1]} - {first}:
+        await phones.end(ended(call_id, 1000))
+    assert (await follow(phones))["ended_at"] is not None
+    async with phones.store.batch() as conn:
+        assert await legs.leaves(conn, before[-1]) is None  # it is over, and stays so
+
+
+async def test_a_leg_that_went_on_and_was_never_admitted_is_given_up(phones: Seeded) -> None:
+    anna, ben = await phones.subscriber(MICRO), await phones.subscriber()
+    made = await ordered(phones, anna, ben.a_number)
+    first = await begun(phones, made, "a")
+    # However long its phone was awaited.
+    await phones.rows("UPDATE origination SET leg_a_at = leg_a_at - make_interval(secs => $1)", LOST_S)
+    async with phones.store.batch() as conn:
+        await Legs(phones.admissions, phones.store).leaves(conn, first)
+        await phones.endings.end(conn, [outcome(first, "CHANUNAVAIL", 20)], phones.book)
+    assert await state(phones) == ("calling_a", None)
+    await phones.rows("UPDATE origination SET leg_a_at = leg_a_at - make_interval(secs => $1)", LOST_S)
+    assert await state(phones) == ("failed", "a_failure")
+
+
+async def test_legs_that_ring_phones_need_no_money_but_each_its_place(phones: Seeded) -> None:
+    anna, ben = await phones.subscriber(), await phones.subscriber()
+    made = await ordered(phones, anna, ben.a_number)
+    legs = [await begun(phones, made, "a"), await begun(phones, made, "b")]
+    assert not await phones.value("SELECT sum(held_micro) FROM account")
+    await phones.end(*(ended(leg) for leg in legs))
+    made = await ordered(phones, await phones.subscriber(call_cap=1), ben.a_number)
+    verdict = await begin(phones, made, "a")
+    assert isinstance(verdict, Refuse)
+    assert verdict.reason is RefuseReason.too_many_calls
 
 
 async def test_a_talk_that_was_over_before_anybody_looked_is_told_whole(house: Seeded) -> None:

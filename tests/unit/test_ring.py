@@ -47,7 +47,7 @@ def test_a_number_that_may_not_be_called_rings_nobody():
 def test_nobody_calls_themselves_but_by_order():
     me = Callee(EUR.subscriber_id, allowed=True)
     assert reason(callee=me) == "own_number"
-    assert reason(callee=me, by_order=True) == "rings"
+    assert reason(callee=me, to_self=True) == "rings"
 
 
 def test_who_is_not_enabled_is_rung_only_if_the_call_enables_them():

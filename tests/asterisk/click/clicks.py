@@ -66,6 +66,12 @@ class Clicks:
             assert told["state"] not in OVER and deadline.pause(), told
         return told
 
+    def status(self, origination_id: str) -> str:
+        """What the CAMARA contract says of it."""
+        status, told = self.ask("GET", f"/click-to-dial/v0.2/calls/{origination_id}")
+        assert status == 200, told
+        return str(told["status"])
+
     def leg(self, told: dict[str, Any], leg: str) -> dict[str, Any]:
         """The story of a leg, which is over."""
         return self.scene.story_of(str(read_id("call", told[f"{leg}_call_id"])))

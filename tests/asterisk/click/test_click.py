@@ -11,14 +11,9 @@ from bridge.api.fields import read_id
 from bridge.asterisk import orders
 from bridge.asterisk.orders_run import originate
 from bridge.sandbox.process import Deadline
-from tests.asterisk.click.clicks import Clicks, clicks
+from tests.asterisk.click.clicks import Clicks
 from tests.asterisk.scene import BALANCE_MICRO, BERLIN, ENDED_S, PRICE_MICRO, Scene, assert_free, well
 from tests.asterisk.sipp import Peer, answers, hangs_up, rejects, rings
-
-
-@pytest.fixture
-def click(scene: Scene) -> Clicks:
-    return clicks(scene)
 
 
 def assert_paid(told: dict[str, Any], a_number: str, b_number: str, trunk: str) -> None:

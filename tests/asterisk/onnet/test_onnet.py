@@ -50,6 +50,20 @@ def test_somebody_of_the_gateway_rings_a_phone(scene: Scene, users: Users) -> No
     assert (row["state"], row["direction"]) == ("answered", "on_net")
 
 
+def test_somebody_of_the_gateway_reaches_over_a_carrier_whom_no_phone_reaches(
+    scene: Scene, users: Users
+) -> None:
+    a_number, ben = scene.subscriber(app="phones", plan="fallback"), users.user()
+    carrier = scene.beta(answers())
+    call = scene.calls(Caller(a_number, ben.a_number).talks(0.3), host=PHONES_HOST)
+    (carrier_saw, _) = well(carrier, call)
+    assert [line.split("@")[0] for line in carrier_saw.invites()] == [f"INVITE sip:{ben.a_number}"]
+    first, second = calls_of(scene, a_number, 2)
+    assert (first["state"], first["direction"]) == ("unanswered", "on_net")
+    assert (second["state"], second["after_call_id"]) == ("answered", first["call_id"])
+    assert (second["dialled"], scene.account(a_number)) == (ben.a_number, (BALANCE_MICRO - PRICE_MICRO, 0))
+
+
 def test_a_phone_that_is_woken_in_time_rings(scene: Scene, users: Users) -> None:
     anna, ben = users.user(balance_micro=0), users.user()
     mine, late = users.phone(anna), users.phone(ben, on=False)

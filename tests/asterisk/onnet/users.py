@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
+import secrets
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from itertools import count
+from typing import Final
 from uuid import UUID
 
 from bridge.database import Connection
@@ -15,7 +19,8 @@ from tests.asterisk.scene import ENDED_S, Scene
 from tests.asterisk.users.phone import SDP, Message, Phone, Wire
 
 ANSWERED_S = 15.0  # waiting for a phone, ringing it out
-CONTACT = "SELECT count(*) FROM asterisk.ps_contacts WHERE endpoint = $1 AND uri LIKE $2"
+CONTACT: Final = "SELECT count(*) FROM asterisk.ps_contacts WHERE endpoint = $1 AND uri LIKE $2"
+_cseq = count(1)
 
 
 @dataclass(frozen=True)
@@ -81,6 +86,18 @@ class UserPhone(Phone):
         self.answer(cancel, "200 OK")
         self.answer(invite, "487 Request Terminated")
         self.wait_for("ACK")
+
+    def leaves(self, invite: Message) -> None:
+        """Hang up the call that came with this INVITE and was taken."""
+        target = re.search(r"<([^>]+)>", invite.header("Contact"))
+        assert target is not None
+        to, cseq = invite.header("From"), next(_cseq)
+        via = f"SIP/2.0/{self.wire.via} {self.wire.local};branch=z9hG4bK{secrets.token_hex(6)};rport"
+        self.wire.send(
+            f"BYE {target[1]} SIP/2.0\r\nVia: {via}\r\nMax-Forwards: 70\r\n"
+            f"From: {invite.header('To')};tag={self.tag}\r\nTo: {to}\r\n"
+            f"Call-ID: {invite.header('Call-ID')}\r\nCSeq: {cseq} BYE\r\nContent-Length: 0\r\n\r\n"
+        )
 
     def is_hung_up(self) -> None:
         self.answer(self.wait_for("BYE"), "200 OK")
