@@ -66,7 +66,7 @@ class Phones:
     async def run(self, ami: Ami) -> NoReturn:
         """Until cancelled."""
         loop = asyncio.get_running_loop()
-        list_at = 0.0
+        list_at = took_s = 0.0
         while True:
             try:
                 async with asyncio.timeout_at(list_at):
@@ -84,7 +84,8 @@ class Phones:
                 if began_at >= list_at or self._known is None:
                     list_at = began_at + LIST_S
                     await self._list(ami)
-                    list_at = max(list_at, loop.time() + LIST_SHARE * (loop.time() - began_at))
+                    before_s, took_s = took_s, loop.time() - began_at
+                    list_at = max(list_at, loop.time() + rest_s(took_s, before_s))
             except BridgeError as error:
                 log.info("phones not read", error=str(error))
                 list_at = loop.time() + LIST_S
@@ -145,6 +146,13 @@ class Phones:
             self._known.pop(key, None)
         self._known.update(new)
         log.info("phones", come=len(new), gone=len(gone), registered=len(self._known))
+
+
+def rest_s(took_s: float, before_s: float) -> float:
+    """How long the list is left alone, by how long it took now and before: once slow is the switch busy with something
+    else, such as a reload; twice slow is the list long.
+    """
+    return LIST_SHARE * min(took_s, before_s)
 
 
 def _endpoint(contact_id: str) -> str:

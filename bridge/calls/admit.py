@@ -14,7 +14,7 @@ from typing import Final
 from bridge.calls.book import Book
 from bridge.calls.caller import Callee, Caller, SwitchCall
 from bridge.calls.frozen import Frozen
-from bridge.calls.on_net import callee_of
+from bridge.calls.on_net import whose_phones, would_ring_them
 from bridge.calls.permit import permitted
 from bridge.calls.ring import Ring, lease_s, not_reached, ring
 from bridge.calls.store import CallStore, Session
@@ -155,7 +155,7 @@ class Admissions:
         async with self._store.session() as session:
             caller, presented = await self._who(session, asked, b_number if book.on_net else None, at)
             case = _Case(session, asked, book, at, number, caller, presented)
-            callee = await self._callee(session, caller, b_number, book)
+            callee = await whose_phones(session.conn, book, caller, number)
             if callee is not None and (verdict := await self._ring(case, callee)) is not None:
                 return verdict
             return await self._carry(case, Way(anonymous=_anonymous(asked, number)))
@@ -334,28 +334,21 @@ class Admissions:
                     caller = replace(caller, available_micro=left_micro)
                     taken = str(busy.routes.routes[0].trunk_id)
                     live = {**live, taken: live.get(taken, 0) + 1}
-                callee = await self._callee(session, caller, b_number, book)
-                verdict: Refuse | Ring | Admission
+                callee = await whose_phones(session.conn, book, caller, number)
+                rung, way = None, OUT
                 if caller is not None and callee is not None:
-                    verdict = ring(caller, number, callee, book, origins=origins, to_self=asked.to_self)
-                else:
-                    verdict = decide(caller, number, book, live, rules, at, origins)
+                    rung = await would_ring_them(
+                        session.conn, book, caller, number, callee, at, origins, to_self=asked.to_self
+                    )
+                    way = Way("on_net", callee.subscriber_id) if rung is not None else OUT
+                verdict = rung or decide(caller, number, book, live, rules, at, origins)
                 if isinstance(verdict, Refuse):
                     if busy is None:
                         return None
-                    way = Way("on_net", callee.subscriber_id) if callee is not None else OUT
                     await session.refuse(asked, caller, b_number, verdict, way)
                     return verdict
                 busy = verdict
         return None
-
-    async def _callee(
-        self, session: Session, caller: Caller | None, b_number: str | None, book: Book
-    ) -> Callee | None:
-        """Whose phones ring; None: nobody's, and the call goes over a carrier."""
-        if caller is None or b_number is None or caller.app_id not in book.phones:
-            return None
-        return await callee_of(session.conn, caller.app_id, b_number)
 
     def _lease_s(self, admission: Admission) -> int:
         """Ringing on every route, then the whole hold, then some grace: later than any such call can end."""

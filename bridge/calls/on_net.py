@@ -22,6 +22,17 @@ async def callee_of(conn: Connection, app_id: UUID, b_number: str) -> Callee | N
     return None if row is None else Callee(row["subscriber_id"], row["allowed"])
 
 
+async def whose_phones(
+    conn: Connection, book: Book, caller: Caller | None, number: Number | Refuse
+) -> Callee | None:
+    """Whose phones a call of this caller may ring. None: it goes over a carrier, or nowhere."""
+    if caller is None or not isinstance(number, Number):
+        return None
+    if caller.app_id is None or caller.app_id not in book.phones:
+        return None
+    return await callee_of(conn, caller.app_id, number.e164)
+
+
 async def would_ring(
     conn: Connection,
     book: Book,
@@ -31,12 +42,25 @@ async def would_ring(
     origins: Sequence[str] = (),
 ) -> Refuse | Ring | None:
     """By the rules of the admission, were it asked now. None: the call goes over a carrier. As ours."""
-    if not isinstance(number, Number) or caller.app_id is None or caller.app_id not in book.phones:
-        return None
-    callee = await callee_of(conn, caller.app_id, number.e164)
+    callee = await whose_phones(conn, book, caller, number)
     if callee is None:
         return None
-    verdict = ring(caller, number, callee, book, origins=origins)
+    return await would_ring_them(conn, book, caller, number, callee, at, origins)
+
+
+async def would_ring_them(
+    conn: Connection,
+    book: Book,
+    caller: Caller,
+    number: Number | Refuse,
+    callee: Callee,
+    at: datetime,
+    origins: Sequence[str] = (),
+    *,
+    to_self: bool = False,
+) -> Refuse | Ring | None:
+    """The same where it is known whose phones. to_self: it is the first leg of a call by order."""
+    verdict = ring(caller, number, callee, book, origins=origins, to_self=to_self)
     if isinstance(verdict, Refuse) or not verdict.activate:
         return verdict
     said = await would_call(conn, caller.subscriber_id, callee.subscriber_id, at)

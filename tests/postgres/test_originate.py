@@ -21,6 +21,7 @@ from bridge.calls.store import SwitchCall
 from bridge.database import transaction
 from bridge.sandbox.seed import APP
 from bridge.telephony.cause import Refuse, RefuseReason, refuse
+from tests.postgres.rollouts import Rolling
 from tests.seeded import GERMANY, SECOND_MICRO, Seeded, Who, at_once, ended, seeded
 
 MICRO = 1_000_000
@@ -257,19 +258,14 @@ async def phones(house: Seeded) -> Seeded:
         (19, None, "a_no_answer"),
         (20, None, "a_no_answer"),
         (58, None, "a_failure"),
-        (None, None, "a_failure"),
         (0, 17, "b_busy"),
-        (0, 21, "b_busy"),
         (0, 19, "b_no_answer"),
         (0, 20, "b_no_answer"),
         (0, 16, "a_abandoned"),
         (0, 58, "b_failure"),
-        (0, None, "b_failure"),
     ],
 )
-async def test_how_it_ended_where_phones_rang(
-    phones: Seeded, a: int | None, b: int | None, expected: str
-) -> None:
+async def test_how_it_ended_where_phones_rang(phones: Seeded, a: int, b: int | None, expected: str) -> None:
     anna, ben = await phones.subscriber(), await phones.subscriber()
     made = await ordered(phones, anna, ben.a_number)
     leg_a = await begun(phones, made, "a")
@@ -344,6 +340,19 @@ async def test_legs_that_ring_phones_need_no_money_but_each_its_place(phones: Se
     verdict = await begin(phones, made, "a")
     assert isinstance(verdict, Refuse)
     assert verdict.reason is RefuseReason.too_many_calls
+
+
+async def test_nothing_rings_if_the_rollout_keeps_b_out(phones: Seeded) -> None:
+    made = await phones.value(
+        "INSERT INTO rollout (app_id, name) VALUES ($1, 'first') RETURNING rollout_id", phones.app_id
+    )
+    rolling = Rolling(phones, made)
+    made = await ordered(phones, await phones.subscriber(), await rolling.number_of(await rolling.person()))
+    assert isinstance(await begin(phones, made, "a"), Refuse)
+    row = await phones.row("SELECT reason, refuse_reason, leg_a_call_id FROM origination")
+    assert tuple(row) == ("b_refused", "not_enabled", None)
+    row = await phones.row("SELECT direction, refuse_detail FROM call")
+    assert tuple(row) == ("on_net", "no_window")
 
 
 async def test_a_talk_that_was_over_before_anybody_looked_is_told_whole(house: Seeded) -> None:

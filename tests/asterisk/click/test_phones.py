@@ -116,6 +116,8 @@ def test_nobody_is_connected_with_themselves(scene: Scene, click: Clicks, users:
     )
     told = click.wait(click.order(anna.a_number, other), "failed")
     assert (told["reason"], told["refuse_reason"], told["a_call_id"]) == ("b_refused", "own_number", None)
+    (row,) = calls_of(scene, anna.a_number)
+    assert (row["direction"], row["callee_id"], row["b_number"]) == ("on_net", anna.subscriber_id, other)
 
 
 def test_a_phone_that_is_woken_in_time_is_connected(scene: Scene, click: Clicks, users: Users) -> None:
