@@ -11,6 +11,7 @@ import pytest
 
 from bridge.database import Connection, connect
 from bridge.sandbox.postgres import EmbeddedPostgres
+from tests.command import Callbridge, command
 from tests.databases import copy_database
 from tests.seeded import Seeded, seeded
 
@@ -41,3 +42,9 @@ def filled(postgres: EmbeddedPostgres, template: str) -> Iterator[Filled]:
 
     yield lambda fill: (postgres.dsn(name), asyncio.run(work(fill)))
     postgres.drop_database(name)
+
+
+@pytest.fixture
+def callbridge(dsn: str, monkeypatch: pytest.MonkeyPatch) -> Callbridge:
+    """The command line on the fresh database."""
+    return command(dsn, monkeypatch)

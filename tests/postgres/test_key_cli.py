@@ -5,38 +5,16 @@ from __future__ import annotations
 import asyncio
 import json
 from datetime import UTC, datetime, timedelta
-from typing import Any, Protocol
+from typing import Any
 
 import asyncpg
 import pytest
-from typer.testing import CliRunner
 
 from bridge.api.auth import check_key
 from bridge.api.problems import Problem
-from bridge.cli.main import app
 from bridge.database import connect
 from bridge.errors import Conflict, Invalid, NotFound
-from bridge.observe import log
-
-
-class Callbridge(Protocol):
-    def __call__(self, *words: str, text: bool = False) -> Any: ...
-
-
-@pytest.fixture
-def callbridge(dsn: str, monkeypatch: pytest.MonkeyPatch) -> Callbridge:
-    # The log would go on to the runner's stream after that is closed.
-    monkeypatch.setattr(log, "configure", lambda _: None)
-    monkeypatch.setenv("CALLBRIDGE__DATABASE__DSN", dsn)
-
-    def run(*words: str, text: bool = False) -> Any:
-        ran = CliRunner().invoke(app, [*words, *([] if text else ["--json"])], prog_name="callbridge")
-        if ran.exception is not None and not isinstance(ran.exception, SystemExit):
-            raise ran.exception
-        assert ran.exit_code == 0, ran.output
-        return ran.stdout if text else json.loads(ran.stdout)
-
-    return run
+from tests.command import Callbridge
 
 
 def asked(dsn: str, sql: str) -> list[asyncpg.Record]:

@@ -4,35 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import json
+from functools import partial
 from typing import Any
 from uuid import UUID
 
 import pytest
-from typer.testing import CliRunner
 
-from bridge.cli.main import app
 from bridge.errors import NotFound
-from bridge.observe import log
+from tests.command import Callbridge
 from tests.seeded import Seeded, Who
 
 
 @pytest.fixture
-def callbridge(dsn: str, monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.setattr(log, "configure", lambda _: None)
-    monkeypatch.setenv("CALLBRIDGE__DATABASE__DSN", dsn)
-
-    def run(*words: str) -> Any:
-        ran = CliRunner().invoke(app, [*words, "--json"], prog_name="callbridge")
-        if ran.exception is not None and not isinstance(ran.exception, SystemExit):
-            raise ran.exception
-        assert ran.exit_code == 0, ran.output
-        return json.loads(ran.stdout)
-
-    async def beside(*words: str) -> Any:
-        return await asyncio.to_thread(run, *words)
-
-    return beside
+def callbridge(callbridge: Callbridge) -> Any:
+    """Beside the test's own loop, for a command has one of its own."""
+    return partial(asyncio.to_thread, callbridge)
 
 
 @pytest.fixture
