@@ -69,6 +69,15 @@ class Users:
         while self.contacts(known) != count:
             assert deadline.pause(), f"{self.contacts(known)} phones are known, not {count}"
 
+    def wait_addresses(self, known: Credential, addresses: set[str]) -> None:
+        """Until the user's phones are known at exactly these, as HOST:PORT."""
+        asked = (
+            "SELECT string_agg(split_part(uri, '@', 2), ' ') FROM asterisk.ps_contacts WHERE endpoint = $1"
+        )
+        deadline = Deadline(REACHED_S)
+        while (found := set((self.scene.value(asked, known.username) or "").split())) != addresses:
+            assert deadline.pause(), f"phones are known at {sorted(found)}, not at {sorted(addresses)}"
+
 
 @pytest.fixture
 def users(scene: Scene) -> Iterator[Users]:
