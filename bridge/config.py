@@ -180,6 +180,54 @@ class Events(Section):
     keep_days: int = Field(30, ge=4, le=400)  # events, and what became of their deliveries
 
 
+class Company(Section):
+    """Who we are, on invoices and in the names of files. Invoices are refused until what the law asks for is there."""
+
+    code: str = Field("callbridge", pattern=r"^[A-Za-z0-9-]{1,20}$")  # the sender in the names of CDR files
+    legal_name: str = Field("", max_length=100)
+    street: str = Field("", max_length=100)
+    postcode: str = Field("", max_length=20)
+    city: str = Field("", max_length=60)
+    country: str = Field("DE", pattern=r"^[A-Z]{2}$")
+    vat_id: str = Field("", pattern=r"^([A-Z]{2}[A-Za-z0-9+*]{2,13})?$")
+    tax_number: str = Field("", max_length=30)
+    registration: str = Field("", max_length=60)  # e.g. HRB 12345, Amtsgericht Düsseldorf
+    contact: str = Field("", max_length=100)
+    phone: str = Field("", max_length=30)
+    email: str = Field("", max_length=100)
+    iban: str = Field("", max_length=42)
+    bic: str = Field("", max_length=11)
+    time_zone: str = "Europe/Berlin"  # in which days and months of statements, invoices and reports begin
+
+
+class Exports(Section):
+    """CDR files, and the work that is done apart from calls."""
+
+    folder: Path = Path("/var/lib/callbridge/exports")  # files are made here, then delivered
+    lag_s: int = Field(60, ge=5, le=86_400)  # a call is numbered so long after its end at the earliest
+    sftp_key_file: str = ""  # our private key for SFTP servers, OpenSSH's format
+    sftp_timeout_s: float = Field(20.0, gt=0, le=300)  # for one step with a server
+    # Networks that files may be sent to although they are not public: a partner's server in a private network
+    allow_networks: Annotated[tuple[IPv4Network | IPv6Network, ...], BeforeValidator(_networks)] = ()
+    extract_rows_max: int = Field(5_000_000, ge=1)  # of one extract that a partner asks for
+
+
+class Invoices(Section):
+    prefix: str = Field("CB-", pattern=r"^[A-Z0-9-]{0,10}$")  # before year and number
+    due_days: int = Field(14, ge=0, le=365)  # where a partner's terms say nothing else
+    vat_percent: str = Field("19", pattern=r"^[0-9]{1,2}(\.[0-9]{1,2})?$")  # the standard rate at home
+
+
+class Retention(Section):
+    """How long traffic data is kept (TDDDG §§9–12). A lawyer decides; these are upper bounds in use."""
+
+    billing_months: int = Field(6, ge=1, le=6)  # after the end of the month it was billed for
+    settlement_days: int = Field(
+        80, ge=1, le=180
+    )  # zero-rated and on-net calls, after the end of their month
+    quality_days: int = Field(30, ge=1, le=180)  # calls that nobody answered, after their end
+
+
 class Log(Section):
     level: Literal["debug", "info", "warning", "error"] = "info"
     format: Literal["json", "text"] = "json"
@@ -201,6 +249,10 @@ class Settings(Section):
     whatsapp: Whatsapp = Whatsapp()
     failsafe: Failsafe = Failsafe()
     events: Events = Events()
+    company: Company = Company()
+    exports: Exports = Exports()
+    invoices: Invoices = Invoices()
+    retention: Retention = Retention()
     log: Log = Log()
 
     @property

@@ -38,6 +38,10 @@ RESOURCES: Final = (
     "apps",
     "rollouts",
     "messages",
+    "exports",
+    "statements",
+    "invoices",
+    "disputes",
     "keys",
     "audit",
 )

@@ -28,6 +28,11 @@ Kind = Literal[
     "window.closed",
     "trial.passed",
     "trial.failed",
+    "export.done",
+    "export.failed",
+    "statement.changed",
+    "invoice.changed",
+    "dispute.changed",
     "webhook.test",
 ]
 KINDS: Final[tuple[str, ...]] = get_args(Kind)
@@ -47,6 +52,10 @@ _PREFIX: Final = {
     "member": "sub",
     "window": "win",
     "trial": "win",
+    "export": "exp",
+    "statement": "stm",
+    "invoice": "inv",
+    "dispute": "dsp",
     "webhook": "whk",
 }
 PREFIXES: Final = tuple(sorted(set(_PREFIX.values())))
