@@ -13,6 +13,7 @@ from dataclasses import asdict
 from typing import Any, Self
 from uuid import UUID
 
+import asyncpg
 import structlog
 import uvicorn
 from fastapi import FastAPI
@@ -38,11 +39,13 @@ from bridge.errors import ConfigError
 from bridge.events.deliver import Deliverer
 from bridge.events.send import Sender
 from bridge.events.wake import Hub
+from bridge.jobs.runner import Runner
 from bridge.migrate import ensure_current
 from bridge.web import page
 
 DRAIN_S = 5.0
 EVENTS_POOL = 2  # connections of its own, so that no caller waits for a webhook
+JOBS_POOL = 2  # nor for a job
 GC_THRESHOLD = 20_000  # a call makes a few hundred objects, and cycles hardly ever
 
 log = structlog.get_logger("worker")
@@ -87,6 +90,7 @@ class Worker:
             agi = self._agi(store, endings, books, overload, reach)
             keeper = Keeper(settings, pool, dsn, store, endings, books.current, self._make_ami)
             hub, deliverer = await self._telling(stack, dsn)
+            jobs = Runner(await self._pool_of(stack, dsn, JOBS_POOL), settings)
             web = create_app(
                 Services(
                     settings,
@@ -97,6 +101,7 @@ class Worker:
                     lambda: keeper.ami.state if keeper.ami else None,
                     hub,
                     overload.figures,
+                    jobs=lambda: jobs.figures,
                 )
             )
             page.install(web, settings)
@@ -111,6 +116,7 @@ class Worker:
                 asyncio.create_task(hub.run(dsn), name="events heard"),
                 asyncio.create_task(reach.run(dsn), name="registrations heard"),
                 asyncio.create_task(deliverer.run(), name="events told"),
+                asyncio.create_task(jobs.run(dsn), name="jobs"),
                 asyncio.create_task(server.serve(sockets=[sock]), name="api"),
             ]
             stack.push_async_callback(_cancel, tasks)
@@ -159,10 +165,14 @@ class Worker:
         events = self.settings.events
         sender = Sender(events.allow_networks, events.timeout_s)
         stack.push_async_callback(sender.close)
-        pool = await open_pool(self.settings.database.model_copy(update={"pool_max": EVENTS_POOL}), dsn)
-        stack.push_async_callback(pool.close)
+        pool = await self._pool_of(stack, dsn, EVENTS_POOL)
         hub = Hub()
         return hub, Deliverer(pool, events, hub, sender)
+
+    async def _pool_of(self, stack: AsyncExitStack, dsn: str, connections: int) -> asyncpg.Pool:
+        pool = await open_pool(self.settings.database.model_copy(update={"pool_max": connections}), dsn)
+        stack.push_async_callback(pool.close)
+        return pool
 
     def _make_ami(
         self, on_up: Callable[[], Awaitable[None]], on_event: Callable[[Event], Awaitable[None]]

@@ -210,12 +210,22 @@ class Exports(Section):
     # Networks that files may be sent to although they are not public: a partner's server in a private network
     allow_networks: Annotated[tuple[IPv4Network | IPv6Network, ...], BeforeValidator(_networks)] = ()
     extract_rows_max: int = Field(5_000_000, ge=1)  # of one extract that a partner asks for
+    tap_schema: str = (
+        ""  # an ASN.1 module with the TAP3 types, which its owner gives to whom it may; for format tap3
+    )
 
 
 class Invoices(Section):
     prefix: str = Field("CB-", pattern=r"^[A-Z0-9-]{0,10}$")  # before year and number
     due_days: int = Field(14, ge=0, le=365)  # where a partner's terms say nothing else
     vat_percent: str = Field("19", pattern=r"^[0-9]{1,2}(\.[0-9]{1,2})?$")  # the standard rate at home
+
+
+class Bills(Section):
+    """Itemised bills."""
+
+    # Lines that counsel by telephone, beside those that are known: never recognisable on a bill (TDDDG § 11 (5))
+    counselling: Annotated[tuple[str, ...], BeforeValidator(_networks)] = ()
 
 
 class Retention(Section):
@@ -252,6 +262,7 @@ class Settings(Section):
     company: Company = Company()
     exports: Exports = Exports()
     invoices: Invoices = Invoices()
+    bills: Bills = Bills()
     retention: Retention = Retention()
     log: Log = Log()
 

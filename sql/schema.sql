@@ -578,6 +578,7 @@ CREATE TABLE call (
     anonymous       boolean NOT NULL DEFAULT false,                    -- the caller's number is not shown
     after_call_id   uuid,                                              -- the call that reached no phone, and went on as this one
     refuse_detail   text,                                              -- of not_enabled: why the callee was not let in
+    purged_at       timestamptz,                                       -- its numbers are pseudonyms since; NULL: they are there
     PRIMARY KEY (call_id),
     CHECK ((state = 'live') = (ended_at IS NULL)),
     CHECK ((state = 'refused') = (refuse_reason IS NOT NULL)),
@@ -708,7 +709,7 @@ CREATE TABLE discrepancy (
 CREATE TABLE transfer (
     transfer_id     uuid PRIMARY KEY DEFAULT uuidv7(),
     kind            text NOT NULL CHECK (kind IN ('call', 'top_up', 'purchase', 'usage', 'referral', 'refund', 'correction', 'exchange',
-                                                  'reversal', 'rebooking')),
+                                                  'reversal', 'rebooking', 'settlement', 'payment', 'invoice')),
     idempotency_key text UNIQUE,
     note            text NOT NULL DEFAULT '',
     booked_at       timestamptz NOT NULL DEFAULT clock_timestamp(),
@@ -890,8 +891,9 @@ BEGIN
             'author and note are text of at most 200 and 1000 characters'
         WHEN p_kind IN ('correction', 'reversal') AND (btrim(p_author) = '' OR btrim(p_note) = '') THEN
             format('a %s needs an author and a reason', p_kind)
+        WHEN p_kind IN ('settlement', 'payment', 'invoice') AND btrim(p_author) = '' THEN format('a %s needs an author', p_kind)
         WHEN p_kind IS NULL OR p_kind NOT IN ('top_up', 'purchase', 'usage', 'referral', 'refund', 'correction', 'exchange', 'reversal',
-                                              'rebooking') THEN
+                                              'rebooking', 'settlement', 'payment', 'invoice') THEN
             format('a booking of the kind %L is not made here', left(p_kind, 40))
         WHEN (p_kind IN ('reversal', 'refund')) <> (p_reverses IS NOT NULL) THEN
             'a reversal and a refund name the transfer they take back, and no other booking does'
@@ -1230,8 +1232,23 @@ CREATE TABLE audit_log (
 CREATE INDEX audit_log_partner ON audit_log (partner_id, audit_id NULLS FIRST);
 CREATE INDEX audit_log_action ON audit_log (action, audit_id);
 CREATE INDEX audit_log_subject ON audit_log (subject, audit_id);
+-- What was asked for, without the numbers in it.
+CREATE FUNCTION detail_without_v1(p_detail jsonb) RETURNS jsonb LANGUAGE sql IMMUTABLE AS $$
+    SELECT regexp_replace(p_detail::text, '"\+[1-9][0-9]{2,14}"', '"+"', 'g')::jsonb
+$$;
+
+-- The log of what was done stays as it was written, but for the numbers in it, which the purge takes out and nobody else.
+CREATE FUNCTION audit_log_stays_v1() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF TG_OP = 'UPDATE' AND OLD.action LIKE 'origination.%' AND NEW.detail = detail_without_v1(OLD.detail)
+       AND OLD.done_at < now() - interval '1 day'
+       AND to_jsonb(NEW) - 'detail' = to_jsonb(OLD) - 'detail' THEN
+        RETURN NEW;
+    END IF;
+    RAISE EXCEPTION '% is insert-only: book a reversal instead', TG_TABLE_NAME USING ERRCODE = 'BR002';
+END $$;
 CREATE TRIGGER audit_log_insert_only BEFORE UPDATE OR DELETE ON audit_log
-    FOR EACH ROW EXECUTE FUNCTION insert_only_v1();
+    FOR EACH ROW EXECUTE FUNCTION audit_log_stays_v1();
 CREATE TRIGGER audit_log_no_truncate BEFORE TRUNCATE ON audit_log
     FOR EACH STATEMENT EXECUTE FUNCTION insert_only_v1();
 
@@ -4690,3 +4707,1552 @@ ALTER TABLE sip_ban ENABLE ROW LEVEL SECURITY;                         -- and no
 GRANT SELECT (edition, phones, launched) ON app TO callbridge_partner;
 CREATE POLICY own ON sip_credential TO callbridge_partner USING (partner_id = (SELECT partner_asking_v1()));
 GRANT EXECUTE ON FUNCTION phone_session_find_v1(bytea) TO callbridge_partner;
+
+-- ---------------------------------------------------------------- ended calls, numbered
+-- What files, statements and invoices are made of, and what a partner can prove complete.
+
+-- ---------------------------------------------------------------- what a record is made of
+
+-- The tax terms of a frozen tariff; NULL: none.
+CREATE FUNCTION cdr_tax_v1(p_sell jsonb) RETURNS jsonb LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT CASE WHEN p_sell -> 'terms' ? 'tax'
+                THEN jsonb_build_object('tax', p_sell #> '{terms,tax}', 'tax_ppm', p_sell #> '{terms,tax_ppm}') END
+$$;
+
+-- The prefix a leg was priced by. A rate of one number only, as on-net calls have, would name it: then there is none.
+CREATE FUNCTION cdr_prefix_v1(p_tariff jsonb, p_number text) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT CASE WHEN p_tariff ->> 'zero_rated' = 'on-net' OR '+' || (p_tariff ->> 'prefix') = p_number THEN ''
+                ELSE coalesce(p_tariff ->> 'prefix', '') END
+$$;
+
+-- What an answered call was made for, as far as it is kept for that.
+CREATE FUNCTION cdr_purpose_v1(p_sell jsonb, p_covered_s bigint, p_paid_micro bigint) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE
+AS $$
+    SELECT coalesce(p_sell ->> 'zero_rated', CASE WHEN p_covered_s > 0 AND p_paid_micro = 0 THEN 'bundle' ELSE 'retail' END)
+$$;
+
+-- Every record there has to be of what has ended, before corrections. learnt_at: when it counts, unless it is numbered late.
+-- kept_as: the rule by which the data behind it is kept.
+CREATE VIEW cdr_first AS
+SELECT c.call_id, 'origination' AS leg, 0::smallint AS attempt_no, 'first' AS kind, 0 AS revision,
+       CASE c.state WHEN 'answered' THEN 'cdr' ELSE 'quality' END AS file_type, c.ended_at AS learnt_at, c.partner_id, c.ended_at,
+       c.answered_at, c.state = 'answered' AS answered, c.direction, c.trunk_in_id AS trunk_id, c.subscriber_id, c.account_id,
+       coalesce(c.talk_ms, 0) AS talk_ms, coalesce(h.billed_s, 0)::bigint AS billed_s, coalesce(h.covered_s, 0)::bigint AS covered_s,
+       coalesce(h.amount_micro - h.written_off_micro, 0) AS amount_micro, coalesce(h.currency, a.currency, repeat('X', 3))::text AS currency,
+       cdr_tax_v1(c.sell) AS tax, coalesce(c.sell ->> 'destination', '') AS destination, cdr_prefix_v1(c.sell, c.b_number) AS prefix,
+       CASE c.state WHEN 'answered' THEN cdr_purpose_v1(c.sell, h.covered_s, h.amount_micro - h.written_off_micro)
+                    ELSE 'quality' END AS purpose,
+       CASE WHEN c.state <> 'answered' THEN 'quality' WHEN c.sell ? 'zero_rated' THEN 'settlement' ELSE 'billing' END AS kept_as
+  FROM call c LEFT JOIN charge h USING (call_id) LEFT JOIN account a ON a.account_id = c.account_id
+ WHERE c.ended_at IS NOT NULL
+UNION ALL
+SELECT c.call_id, 'termination', x.attempt_no, 'first', 0, CASE x.outcome WHEN 'answered' THEN 'cdr' ELSE 'quality' END, c.ended_at,
+       t.partner_id, c.ended_at, CASE x.outcome WHEN 'answered' THEN c.answered_at END, x.outcome = 'answered', c.direction, x.trunk_id,
+       NULL, t.account_id, CASE x.outcome WHEN 'answered' THEN coalesce(c.talk_ms, 0) ELSE 0 END, x.billed_s::bigint, 0::bigint,
+       x.cost_micro, x.currency::text, NULL, coalesce(x.buy ->> 'destination', ''), cdr_prefix_v1(x.buy, c.b_number),
+       CASE x.outcome WHEN 'answered' THEN 'wholesale' ELSE 'quality' END,
+       CASE WHEN x.outcome <> 'answered' THEN 'quality' WHEN c.sell ? 'zero_rated' THEN 'settlement' ELSE 'billing' END
+  FROM call c JOIN attempt x USING (call_id) LEFT JOIN trunk t USING (trunk_id)
+ WHERE c.ended_at IS NOT NULL
+UNION ALL
+SELECT u.usage_id, 'usage', 0::smallint, 'first', 0, 'cdr', greatest(u.used_at, u.reported_at), u.partner_id, u.used_at, NULL, false, 'out',
+       NULL, NULL, u.account_id, 0, 0, 0, u.amount_micro - u.written_off_micro, u.currency::text, NULL, u.service, '', 'usage', 'billing'
+  FROM usage_record u;
+
+-- And those of later prices: for each leg of which something changed, what stood is taken back and what stands now is booked.
+CREATE VIEW cdr_correction AS
+WITH priced AS (
+    SELECT r.call_id, r.revision, r.run_id, c.ended_at, c.answered_at, c.direction, c.partner_id, c.trunk_in_id, c.subscriber_id,
+           c.account_id, coalesce(c.talk_ms, 0) AS talk_ms, c.b_number, h.covered_s::bigint AS covered_s, h.currency::text AS currency,
+           r.sell, r.billed_s::bigint AS billed_s, r.amount_micro - r.written_off_micro AS amount_micro, coalesce(r.buy, x.buy) AS buy,
+           r.buy_billed_s::bigint AS buy_billed_s, r.cost_micro, coalesce(b.sell, c.sell) AS sell_before,
+           coalesce(b.billed_s, h.billed_s)::bigint AS billed_before_s,
+           coalesce(b.amount_micro - b.written_off_micro, h.amount_micro - h.written_off_micro) AS amount_before_micro,
+           coalesce(b.buy, x.buy) AS buy_before, coalesce(b.buy_billed_s, x.billed_s)::bigint AS buy_billed_before_s,
+           coalesce(b.cost_micro, x.cost_micro) AS cost_before_micro, x.attempt_no, x.trunk_id, x.currency::text AS cost_currency,
+           t.partner_id AS trunk_partner_id, t.account_id AS carrier_id,
+           greatest(c.ended_at, n.created_at, uuid_extract_timestamp(coalesce(r.reversal_id, r.rebooking_id))) AS learnt_at
+      FROM rerating r JOIN call c USING (call_id) JOIN charge h USING (call_id)
+      LEFT JOIN rerating b ON b.call_id = r.call_id AND b.revision = r.revision - 1
+      LEFT JOIN attempt x ON x.call_id = r.call_id AND x.outcome = 'answered'
+      LEFT JOIN trunk t USING (trunk_id)
+      LEFT JOIN rerate_run n ON n.run_id = r.run_id
+), sold AS (
+    SELECT p.*, k.sign, k.kind, k.billed, k.paid, cdr_tax_v1(k.tariff) AS tax, coalesce(k.tariff ->> 'destination', '') AS destination,
+           cdr_prefix_v1(k.tariff, p.b_number) AS prefix, cdr_purpose_v1(k.tariff, p.covered_s, k.paid) AS purpose
+      FROM priced p CROSS JOIN LATERAL (VALUES (-1, 'reversal', p.billed_before_s, p.amount_before_micro, p.sell_before),
+                                               (1, 'rebooking', p.billed_s, p.amount_micro, p.sell)) AS k (sign, kind, billed, paid, tariff)
+     WHERE (p.billed_before_s, p.amount_before_micro, cdr_tax_v1(p.sell_before), p.sell_before ->> 'destination',
+            cdr_prefix_v1(p.sell_before, p.b_number)) IS DISTINCT FROM
+           (p.billed_s, p.amount_micro, cdr_tax_v1(p.sell), p.sell ->> 'destination', cdr_prefix_v1(p.sell, p.b_number))
+), bought AS (
+    SELECT p.*, k.sign, k.kind, k.billed, k.paid, coalesce(k.tariff ->> 'destination', '') AS destination,
+           cdr_prefix_v1(k.tariff, p.b_number) AS prefix
+      FROM priced p CROSS JOIN LATERAL (VALUES (-1, 'reversal', p.buy_billed_before_s, p.cost_before_micro, p.buy_before),
+                                               (1, 'rebooking', p.buy_billed_s, p.cost_micro, p.buy)) AS k (sign, kind, billed, paid, tariff)
+     WHERE p.attempt_no IS NOT NULL
+       AND (p.buy_billed_before_s, p.cost_before_micro, p.buy_before ->> 'destination', cdr_prefix_v1(p.buy_before, p.b_number))
+           IS DISTINCT FROM (p.buy_billed_s, p.cost_micro, p.buy ->> 'destination', cdr_prefix_v1(p.buy, p.b_number))
+)
+SELECT s.call_id, 'origination' AS leg, 0::smallint AS attempt_no, s.kind, s.revision, 'correction' AS file_type, s.learnt_at, s.partner_id,
+       s.ended_at, s.answered_at, true AS answered, s.direction, s.trunk_in_id AS trunk_id, s.subscriber_id, s.account_id,
+       s.sign * s.talk_ms AS talk_ms, s.sign * s.billed AS billed_s, s.sign * s.covered_s AS covered_s, s.sign * s.paid AS amount_micro,
+       s.currency, s.tax, s.destination, s.prefix, s.purpose,
+       CASE WHEN s.sell ? 'zero_rated' THEN 'settlement' ELSE 'billing' END AS kept_as, s.run_id
+  FROM sold s
+UNION ALL
+SELECT b.call_id, 'termination', b.attempt_no, b.kind, b.revision, 'correction', b.learnt_at, b.trunk_partner_id, b.ended_at, b.answered_at,
+       true, b.direction, b.trunk_id, NULL, b.carrier_id, b.sign * b.talk_ms, b.sign * b.billed, 0::bigint, b.sign * b.paid,
+       b.cost_currency, NULL, b.destination, b.prefix, 'wholesale',
+       CASE WHEN b.sell ? 'zero_rated' THEN 'settlement' ELSE 'billing' END, b.run_id
+  FROM bought b;
+
+-- ---------------------------------------------------------------- the records
+
+-- One numbered, immutable line of an ended call or of usage. No phone number is in it: it stays when the call's data goes.
+-- at never decreases with cdr_no: what is learnt late counts when it was learnt. A period of at is one range of numbers.
+CREATE TABLE cdr (
+    cdr_no          bigint PRIMARY KEY CHECK (cdr_no > 0),             -- without gaps, over the house
+    partner_id      uuid,                                              -- the caller's; of a termination, the trunk's
+    record_no       bigint CHECK (record_no > 0),                      -- without gaps, over the partner's records
+    call_id         uuid NOT NULL,                                     -- of usage: its id
+    leg             text NOT NULL CHECK (leg IN ('origination', 'termination', 'usage')),
+    attempt_no      smallint NOT NULL,
+    kind            text NOT NULL CHECK (kind IN ('first', 'reversal', 'rebooking')),
+    revision        integer NOT NULL CHECK (revision >= 0),
+    file_type       text NOT NULL CHECK (file_type IN ('cdr', 'quality', 'correction')),
+    at              timestamptz NOT NULL,
+    ended_at        timestamptz NOT NULL,
+    answered_at     timestamptz,
+    answered        boolean NOT NULL,
+    direction       text NOT NULL,
+    trunk_id        uuid,                                              -- over which it went out, or came in
+    subscriber_id   uuid,
+    account_id      uuid,                                              -- of a termination: the carrier's
+    talk_ms         bigint NOT NULL,
+    billed_s        bigint NOT NULL,
+    covered_s       bigint NOT NULL,
+    amount_micro    bigint NOT NULL,                                   -- paid by the account; of a termination: the cost
+    currency        currency_code NOT NULL,                            -- three X (ISO 4217): of no account
+    tax             jsonb,
+    destination     text NOT NULL,
+    prefix          text NOT NULL,
+    purpose         text NOT NULL CHECK (purpose IN ('retail', 'destination', 'on-net', 'bundle', 'wholesale', 'quality', 'usage')),
+    delete_after    date NOT NULL,                                     -- the last day of the traffic data behind it
+    hash            bytea NOT NULL CHECK (length(hash) = 32),          -- of the line, see cdr_line_v1
+    UNIQUE (partner_id, record_no),
+    UNIQUE (call_id, leg, attempt_no, kind, revision),
+    CHECK ((partner_id IS NULL) = (record_no IS NULL)),
+    CHECK ((kind = 'first') = (revision = 0)),
+    CHECK ((file_type = 'correction') = (kind <> 'first'))
+);
+CREATE INDEX cdr_at ON cdr (at, cdr_no);
+CREATE INDEX cdr_delete_after ON cdr (delete_after);
+CREATE INDEX cdr_partner_at ON cdr (partner_id, at, record_no) WHERE partner_id IS NOT NULL;
+
+-- Every pass of the numbering. Of all that had ended before the latest until, each record has its number.
+CREATE TABLE cdr_pass (
+    until           timestamptz PRIMARY KEY,
+    last_no         bigint NOT NULL,                                   -- of the house, after it
+    sealed_at       timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+
+-- A day (UTC, by `at`) that is over: hash = sha256(previous || the hashes of its records in the order of their numbers).
+-- The house's own chain has the nil UUID and goes by cdr_no.
+CREATE TABLE cdr_day (
+    partner_id      uuid NOT NULL,
+    day             date NOT NULL,
+    first_no        bigint NOT NULL CHECK (first_no > 0),
+    last_no         bigint NOT NULL,                                   -- first_no - 1: nothing happened
+    records         bigint NOT NULL CHECK (records = last_no - first_no + 1 AND records >= 0),
+    previous        bytea NOT NULL CHECK (length(previous) = 32),      -- the day's before; zeros: there was none
+    hash            bytea NOT NULL CHECK (length(hash) = 32),
+    PRIMARY KEY (partner_id, day)
+);
+
+CREATE TRIGGER cdr_insert_only BEFORE UPDATE OR DELETE ON cdr FOR EACH ROW EXECUTE FUNCTION insert_only_v1();
+CREATE TRIGGER cdr_no_truncate BEFORE TRUNCATE ON cdr FOR EACH STATEMENT EXECUTE FUNCTION insert_only_v1();
+CREATE TRIGGER cdr_pass_insert_only BEFORE UPDATE OR DELETE ON cdr_pass FOR EACH ROW EXECUTE FUNCTION insert_only_v1();
+CREATE TRIGGER cdr_pass_no_truncate BEFORE TRUNCATE ON cdr_pass FOR EACH STATEMENT EXECUTE FUNCTION insert_only_v1();
+CREATE TRIGGER cdr_day_insert_only BEFORE UPDATE OR DELETE ON cdr_day FOR EACH ROW EXECUTE FUNCTION insert_only_v1();
+CREATE TRIGGER cdr_day_no_truncate BEFORE TRUNCATE ON cdr_day FOR EACH STATEMENT EXECUTE FUNCTION insert_only_v1();
+
+-- The line a record's hash is of: the very texts of its file. docs/completeness.md
+CREATE FUNCTION cdr_line_v1(
+    p_no bigint, p_call_id uuid, p_leg text, p_attempt_no smallint, p_kind text, p_revision integer, p_answered_at timestamptz,
+    p_talk_ms bigint, p_billed_s bigint, p_amount_micro bigint, p_currency text
+) RETURNS text LANGUAGE sql STABLE PARALLEL SAFE AS $$
+    SELECT concat_ws('|', p_no, encode(uuid_send(p_call_id), 'hex'), p_leg, p_attempt_no, p_kind, p_revision,
+                     coalesce(to_char(p_answered_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'), ''), p_talk_ms, p_billed_s,
+                     money_text_v1(p_amount_micro), p_currency)
+$$;
+
+-- The last day on which the data behind a record may be there: of a month in the company's time zone.
+CREATE FUNCTION cdr_delete_after_v1(
+    p_kept_as text, p_at timestamptz, p_billing_months integer, p_settlement_days integer, p_quality_days integer, p_zone text
+) RETURNS date LANGUAGE sql STABLE PARALLEL SAFE AS $$
+    SELECT CASE p_kept_as WHEN 'quality' THEN (p_at AT TIME ZONE p_zone)::date + p_quality_days
+                WHEN 'settlement' THEN (date_trunc('month', p_at AT TIME ZONE p_zone) + interval '1 month')::date - 1 + p_settlement_days
+                ELSE (date_trunc('month', p_at AT TIME ZONE p_zone) + make_interval(months => 1 + p_billing_months))::date - 1 END
+$$;
+
+-- What is to be numbered, in order, into the temporary table cdr_due of the session. Of calls from p_since on, and of runs of re-rating
+-- that were at work after p_runs_since (NULL: of all). Returns how many there are.
+-- Planned each time: from one pass to the next all is another number of rows.
+CREATE FUNCTION cdr_gather_v1(p_since uuid, p_runs_since timestamptz, p_until timestamptz) RETURNS bigint LANGUAGE plpgsql
+SET plan_cache_mode = force_custom_plan AS $$
+DECLARE
+    found bigint;
+    runs uuid[] := ARRAY(SELECT r.run_id FROM rerate_run r WHERE p_runs_since IS NULL OR r.state = 'running' OR r.closed_at >= p_runs_since);
+BEGIN
+    CREATE TEMPORARY TABLE IF NOT EXISTS cdr_due (
+        n bigint PRIMARY KEY, call_id uuid, leg text, attempt_no smallint, kind text, revision integer, file_type text,
+        learnt_at timestamptz, partner_id uuid, ended_at timestamptz, answered_at timestamptz, answered boolean, direction text,
+        trunk_id uuid, subscriber_id uuid, account_id uuid, talk_ms bigint, billed_s bigint, covered_s bigint, amount_micro bigint,
+        currency text, tax jsonb, destination text, prefix text, purpose text, kept_as text);
+    TRUNCATE cdr_due;
+    INSERT INTO cdr_due
+    SELECT row_number() OVER (ORDER BY d.learnt_at, d.call_id, d.leg, d.attempt_no, d.revision, d.kind DESC), d.*
+      FROM (SELECT f.* FROM cdr_first f
+             WHERE f.call_id >= p_since AND f.learnt_at < p_until AND f.ended_at < p_until
+               AND NOT EXISTS (SELECT FROM cdr k WHERE k.call_id >= p_since AND k.call_id = f.call_id AND k.leg = f.leg
+                                  AND k.attempt_no = f.attempt_no AND k.kind = f.kind AND k.revision = f.revision)
+             UNION ALL
+            SELECT o.call_id, o.leg, o.attempt_no, o.kind, o.revision, o.file_type, o.learnt_at, o.partner_id, o.ended_at, o.answered_at,
+                   o.answered, o.direction, o.trunk_id, o.subscriber_id, o.account_id, o.talk_ms, o.billed_s, o.covered_s,
+                   o.amount_micro, o.currency, o.tax, o.destination, o.prefix, o.purpose, o.kept_as
+              FROM cdr_correction o
+             WHERE cardinality(runs) > 0 AND o.run_id = ANY (runs) AND o.learnt_at < p_until AND o.ended_at < p_until
+               AND (o.call_id >= p_since OR EXISTS (SELECT FROM cdr k WHERE k.call_id = o.call_id AND k.leg = o.leg
+                                                       AND k.attempt_no = o.attempt_no AND k.kind = 'first'))
+               AND NOT EXISTS (SELECT FROM cdr k WHERE k.call_id = o.call_id AND k.leg = o.leg AND k.attempt_no = o.attempt_no
+                                  AND k.kind = o.kind AND k.revision = o.revision)) d;
+    GET DIAGNOSTICS found = ROW_COUNT;
+    ANALYZE cdr_due;
+    RETURN found;
+END $$;
+
+-- Number what was gathered, of rows p_after + 1 to p_to. One at a time numbers, under the lock that its caller holds; a number is
+-- one more than the last one that is there, so that a transaction that does not commit leaves no gap. Returns how many.
+-- By key, whatever statistics say: of millions of records that were just made they know nothing yet.
+CREATE FUNCTION cdr_seal_v1(
+    p_after bigint, p_to bigint, p_billing_months integer, p_settlement_days integer, p_quality_days integer, p_zone text
+) RETURNS bigint LANGUAGE plpgsql
+SET plan_cache_mode = force_custom_plan SET enable_seqscan = off AS $$
+DECLARE
+    last_no bigint;
+    not_before timestamptz;
+    sealed bigint;
+BEGIN
+    SELECT k.cdr_no, k.at INTO last_no, not_before FROM cdr k ORDER BY k.cdr_no DESC LIMIT 1;
+    SELECT greatest(not_before, max(p.until)) INTO not_before FROM cdr_pass p;
+    INSERT INTO cdr
+    WITH owned AS MATERIALIZED (
+        SELECT d.*, coalesce(last_no, 0) + row_number() OVER (ORDER BY d.n) AS cdr_no, greatest(d.learnt_at, not_before) AS at,
+               -- A correction goes to whom the record went that it corrects, whosever the trunk is by now.
+               CASE WHEN f.cdr_no IS NULL THEN d.partner_id ELSE f.partner_id END AS owner_id
+          FROM cdr_due d
+          LEFT JOIN LATERAL (SELECT k.cdr_no, k.partner_id FROM cdr k
+                              WHERE d.kind <> 'first' AND k.call_id = d.call_id AND k.leg = d.leg AND k.attempt_no = d.attempt_no
+                                AND k.kind = 'first' AND k.revision = 0 LIMIT 1) f ON true
+         WHERE d.n > p_after AND d.n <= p_to
+    ), base AS MATERIALIZED (
+        SELECT o.owner_id, coalesce((SELECT max(k.record_no) FROM cdr k WHERE k.partner_id = o.owner_id), 0) AS last_record_no
+          FROM (SELECT DISTINCT w.owner_id FROM owned w WHERE w.owner_id IS NOT NULL) o
+    )
+    SELECT s.cdr_no, s.owner_id, s.record_no, s.call_id, s.leg, s.attempt_no, s.kind, s.revision, s.file_type, s.at, s.ended_at,
+           s.answered_at, s.answered, s.direction, s.trunk_id, s.subscriber_id, s.account_id, s.talk_ms, s.billed_s, s.covered_s,
+           s.amount_micro, s.currency, s.tax, s.destination, s.prefix, s.purpose,
+           cdr_delete_after_v1(s.kept_as, s.at, p_billing_months, p_settlement_days, p_quality_days, p_zone),
+           sha256(convert_to(cdr_line_v1(coalesce(s.record_no, s.cdr_no), s.call_id, s.leg, s.attempt_no, s.kind, s.revision,
+                                         s.answered_at, s.talk_ms, s.billed_s, s.amount_micro, s.currency), 'UTF8'))
+      FROM (SELECT w.*, b.last_record_no + row_number() OVER (PARTITION BY w.owner_id ORDER BY w.n) AS record_no
+              FROM owned w LEFT JOIN base b ON b.owner_id = w.owner_id) s
+     ORDER BY s.cdr_no;
+    GET DIAGNOSTICS sealed = ROW_COUNT;
+    RETURN sealed;
+END $$;
+
+-- ---------------------------------------------------------------- each sees its own
+
+-- Neither our numbers, which count everybody's calls, nor over which trunks it went.
+GRANT SELECT (partner_id, record_no, call_id, leg, attempt_no, kind, revision, file_type, at, ended_at, answered_at, answered, direction,
+    subscriber_id, account_id, talk_ms, billed_s, covered_s, amount_micro, currency, tax, destination, prefix, purpose, hash) ON cdr
+    TO callbridge_partner;
+GRANT SELECT ON cdr_day TO callbridge_partner;
+GRANT SELECT (until) ON cdr_pass TO callbridge_partner;
+ALTER TABLE cdr ENABLE ROW LEVEL SECURITY;
+ALTER TABLE cdr_day ENABLE ROW LEVEL SECURITY;
+CREATE POLICY own ON cdr TO callbridge_partner USING (partner_id = (SELECT partner_asking_v1()));
+CREATE POLICY own ON cdr_day TO callbridge_partner USING (partner_id = (SELECT partner_asking_v1()));
+
+-- Files of call records: who gets which, the gap-free sequence of files, and what a trunk was called when a file was planned.
+
+-- Whoever gets files: a partner its own records, by record_no; without a partner the house itself all of them, by cdr_no.
+CREATE TABLE cdr_recipient (
+    recipient_id    uuid PRIMARY KEY DEFAULT uuidv7(),
+    code            text NOT NULL CHECK (code ~ '^[A-Za-z0-9-]{1,20}$'),  -- in the names of its files
+    partner_id      uuid REFERENCES partner,
+    types           text[] NOT NULL DEFAULT '{cdr}'
+        CHECK (types <@ '{cdr,quality,correction}' AND cardinality(types) BETWEEN 1 AND 3),
+    format          text NOT NULL DEFAULT 'csv' CHECK (format IN ('csv', 'jsonl', 'parquet', 'tap3')),
+    period          text NOT NULL DEFAULT 'daily' CHECK (period IN ('hourly', 'daily', 'monthly', 'manual')),
+    time_zone       text NOT NULL,                                     -- in which its hours, days and months begin
+    target          jsonb NOT NULL CHECK (target ->> 'kind' IN ('directory', 'sftp', 'api')),
+    since_at        timestamptz NOT NULL,                              -- its first file of each type begins then
+    enabled         boolean NOT NULL DEFAULT true,
+    edition         integer NOT NULL DEFAULT 1,
+    created_at      timestamptz NOT NULL DEFAULT now()
+);
+CREATE UNIQUE INDEX cdr_recipient_code ON cdr_recipient (lower(code)); -- also where a file system knows no case
+CREATE INDEX cdr_recipient_partner ON cdr_recipient (partner_id, recipient_id NULLS FIRST);
+
+-- What trunks and partners were called at a time. A file is planned with the names of its hour and keeps them, so that it comes
+-- out the same when it is written again after a trunk has another name. Each state of names is kept once.
+CREATE TABLE cdr_names (
+    names_id        bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    hash            bytea NOT NULL UNIQUE,
+    trunks          jsonb NOT NULL,                                    -- [{trunk_id, name, partner_id}]
+    partners        jsonb NOT NULL                                     -- [{partner_id, name}]
+);
+CREATE TRIGGER cdr_names_insert_only BEFORE UPDATE OR DELETE ON cdr_names
+    FOR EACH ROW EXECUTE FUNCTION insert_only_v1();
+CREATE TRIGGER cdr_names_no_truncate BEFORE TRUNCATE ON cdr_names
+    FOR EACH STATEMENT EXECUTE FUNCTION insert_only_v1();
+
+-- A file: planned with its number and range in one transaction, then written, then delivered. What is in it follows from the
+-- plan alone. No record is in two files of a type, and no instant: both ranges may touch and never overlap.
+CREATE TABLE cdr_file (
+    file_id         uuid PRIMARY KEY DEFAULT uuidv7(),
+    recipient_id    uuid NOT NULL REFERENCES cdr_recipient,
+    partner_id      uuid,                                              -- the recipient's
+    type            text NOT NULL CHECK (type IN ('cdr', 'quality', 'correction')),
+    file_no         bigint NOT NULL CHECK (file_no BETWEEN 1 AND 99999999),  -- gap-free for each recipient and type
+    first_no        bigint NOT NULL CHECK (first_no >= 0),             -- records after this one,
+    last_no         bigint NOT NULL,                                   -- up to and with this one
+    from_at         timestamptz NOT NULL,
+    to_at           timestamptz NOT NULL,
+    period          text NOT NULL,
+    time_zone       text NOT NULL,
+    format          text NOT NULL CHECK (format IN ('csv', 'jsonl', 'parquet', 'tap3')),
+    sender          text NOT NULL,
+    name            text NOT NULL UNIQUE,
+    names_id        bigint NOT NULL REFERENCES cdr_names,
+    state           text NOT NULL DEFAULT 'planned' CHECK (state IN ('planned', 'written', 'delivered')),
+    totals          jsonb,
+    rows            bigint CHECK (rows >= 0),
+    bytes           bigint CHECK (bytes >= 0),
+    sha256          bytea CHECK (length(sha256) = 32),
+    planned_at      timestamptz NOT NULL DEFAULT clock_timestamp(),
+    written_at      timestamptz,
+    delivered_at    timestamptz,
+    UNIQUE (recipient_id, type, file_no),
+    CHECK (first_no <= last_no),
+    CHECK (from_at < to_at),
+    CONSTRAINT cdr_file_written_is_whole CHECK (state = 'planned' OR (
+        totals IS NOT NULL AND rows IS NOT NULL AND bytes IS NOT NULL AND sha256 IS NOT NULL AND written_at IS NOT NULL)),
+    CONSTRAINT cdr_file_records_once EXCLUDE USING gist (
+        recipient_id WITH =, type WITH =, int8range(first_no, last_no, '(]') WITH &&),
+    CONSTRAINT cdr_file_time_once EXCLUDE USING gist (
+        recipient_id WITH =, type WITH =, tstzrange(from_at, to_at) WITH &&)
+);
+CREATE INDEX cdr_file_partner ON cdr_file (partner_id, file_id NULLS FIRST);
+CREATE INDEX cdr_file_due ON cdr_file (recipient_id, type, file_no) WHERE state <> 'delivered';
+
+-- A plan stands. What was written once is written the same again, and no file is taken back.
+CREATE FUNCTION cdr_file_stays_v1() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF TG_OP <> 'UPDATE' THEN
+        RAISE EXCEPTION 'files of call records are never taken back' USING ERRCODE = 'BR002';
+    END IF;
+    IF (new.file_id, new.recipient_id, new.partner_id, new.type, new.file_no, new.first_no, new.last_no, new.from_at, new.to_at,
+        new.period, new.time_zone, new.format, new.sender, new.name, new.names_id, new.planned_at)
+       IS DISTINCT FROM
+       (old.file_id, old.recipient_id, old.partner_id, old.type, old.file_no, old.first_no, old.last_no, old.from_at, old.to_at,
+        old.period, old.time_zone, old.format, old.sender, old.name, old.names_id, old.planned_at)
+       OR (old.state <> 'planned' AND (new.state = 'planned' OR (new.totals, new.rows, new.bytes, new.sha256)
+                                       IS DISTINCT FROM (old.totals, old.rows, old.bytes, old.sha256)))
+       OR (old.state = 'delivered' AND new.state <> 'delivered') THEN
+        RAISE EXCEPTION 'file % is planned and stays as it is', old.name USING ERRCODE = 'BR002';
+    END IF;
+    RETURN new;
+END $$;
+CREATE TRIGGER cdr_file_stays BEFORE UPDATE OR DELETE ON cdr_file
+    FOR EACH ROW EXECUTE FUNCTION cdr_file_stays_v1();
+CREATE TRIGGER cdr_file_no_truncate BEFORE TRUNCATE ON cdr_file
+    FOR EACH STATEMENT EXECUTE FUNCTION cdr_file_stays_v1();
+
+-- The names of today, as kept.
+CREATE FUNCTION cdr_names_v1() RETURNS bigint LANGUAGE plpgsql AS $$
+DECLARE
+    t jsonb := (SELECT coalesce(jsonb_agg(jsonb_build_object('trunk_id', o.trunk_id, 'name', o.name, 'partner_id', o.partner_id)
+                                          ORDER BY o.trunk_id), '[]') FROM trunk o);
+    p jsonb := (SELECT coalesce(jsonb_agg(jsonb_build_object('partner_id', o.partner_id, 'name', o.name) ORDER BY o.partner_id), '[]')
+                  FROM partner o);
+    h bytea := sha256(convert_to(t::text || p::text, 'UTF8'));
+BEGIN
+    INSERT INTO cdr_names (hash, trunks, partners) VALUES (h, t, p) ON CONFLICT (hash) DO NOTHING;
+    RETURN (SELECT n.names_id FROM cdr_names n WHERE n.hash = h);
+END $$;
+
+-- A cell of text as spreadsheets may have it: one that begins like a formula, whatever blanks are before it, begins with an
+-- apostrophe, and what is no character to be shown is a blank, so that a row is a line. Empty is NULL.
+CREATE FUNCTION cell_text_v1(p_text text) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT CASE WHEN p_text ~ '^[A-Za-z0-9][A-Za-z0-9 ._/-]*$' THEN p_text
+                ELSE nullif(CASE WHEN p_text ~ '^([\t\r\n]|[[:space:][:cntrl:]]*[-=+@＝＋－＠])' THEN '''' ELSE '' END
+                            || regexp_replace(p_text, '[[:cntrl:]\u0085\u2028\u2029]', ' ', 'g'), '') END
+$$;
+
+-- A number: digits without the plus where it is one, else a cell of text.
+CREATE FUNCTION cell_number_v1(p_text text) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT CASE WHEN p_text ~ '^\+?[0-9]+$' THEN ltrim(p_text, '+') ELSE cell_text_v1(p_text) END
+$$;
+
+-- An instant: RFC 3339 in UTC to the millisecond.
+CREATE FUNCTION cell_at_v1(p_at timestamptz) RETURNS text LANGUAGE sql STABLE PARALLEL SAFE AS $$
+    SELECT to_char(p_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')
+$$;
+
+GRANT SELECT (recipient_id, code, partner_id, types, format, period, time_zone, since_at, enabled, edition, created_at)
+    ON cdr_recipient TO callbridge_partner;
+GRANT SELECT (file_id, recipient_id, partner_id, type, file_no, first_no, last_no, from_at, to_at, period, time_zone, format, sender,
+              name, state, totals, rows, bytes, sha256, planned_at, written_at, delivered_at)
+    ON cdr_file TO callbridge_partner;
+ALTER TABLE cdr_recipient ENABLE ROW LEVEL SECURITY;
+ALTER TABLE cdr_file ENABLE ROW LEVEL SECURITY;
+ALTER TABLE cdr_names ENABLE ROW LEVEL SECURITY;
+CREATE POLICY own ON cdr_recipient TO callbridge_partner USING (partner_id = (SELECT partner_asking_v1()));
+CREATE POLICY own ON cdr_file TO callbridge_partner USING (partner_id = (SELECT partner_asking_v1()));
+
+-- ---------------------------------------------------------------- work apart from calls
+
+-- What is to be done, once or again and again. One row is at work in one place: whoever has its lease.
+CREATE TABLE job (
+    key             text PRIMARY KEY CHECK (length(key) BETWEEN 1 AND 200),
+    kind            text NOT NULL CHECK (kind ~ '^[a-z_]{1,30}$'),
+    payload         jsonb NOT NULL DEFAULT '{}',
+    rhythm          text CHECK (rhythm IN ('often', 'hourly', 'daily', 'monthly')),  -- NULL: once
+    time_zone       text NOT NULL DEFAULT 'UTC',                       -- in which its hours, days and months begin
+    state           text NOT NULL DEFAULT 'queued' CHECK (state IN ('queued', 'running', 'done', 'failed')),
+    due_at          timestamptz DEFAULT now(),                         -- NULL: not by itself
+    tries           integer NOT NULL DEFAULT 0,                        -- since it last succeeded or was asked for
+    lease_id        uuid,
+    leased_until    timestamptz,                                       -- whoever had it until then is taken for dead
+    problem         text NOT NULL DEFAULT '',                          -- of the last try
+    said            jsonb NOT NULL DEFAULT '{}',                       -- what the last success made
+    created_at      timestamptz NOT NULL DEFAULT now(),
+    begun_at        timestamptz,
+    ended_at        timestamptz,
+    CHECK ((state = 'running') = (lease_id IS NOT NULL)),
+    CHECK ((lease_id IS NULL) = (leased_until IS NULL))
+);
+CREATE INDEX job_due ON job (due_at) WHERE due_at IS NOT NULL;
+CREATE INDEX job_running ON job (leased_until) WHERE leased_until IS NOT NULL;
+CREATE INDEX job_state ON job (state);
+
+-- Records of a period as one file, which whoever asks for it fetches. partner_id NULL: the house itself, all records.
+CREATE TABLE export (
+    export_id       uuid PRIMARY KEY DEFAULT uuidv7(),
+    partner_id      uuid REFERENCES partner,
+    type            text NOT NULL CHECK (type IN ('cdr', 'quality', 'correction')),
+    format          text NOT NULL CHECK (format IN ('csv', 'jsonl', 'parquet')),
+    since_at        timestamptz NOT NULL,
+    until_at        timestamptz NOT NULL,
+    state           text NOT NULL DEFAULT 'queued' CHECK (state IN ('queued', 'running', 'done', 'failed')),
+    problem         text NOT NULL DEFAULT '',
+    name            text,
+    rows            bigint CHECK (rows >= 0),
+    bytes           bigint CHECK (bytes >= 0),
+    totals          jsonb,
+    sha256          bytea CHECK (length(sha256) = 32),
+    created_at      timestamptz NOT NULL DEFAULT now(),
+    done_at         timestamptz,
+    expires_at      timestamptz,                                       -- the file is removed then
+    removed_at      timestamptz,
+    CHECK (since_at < until_at),
+    CHECK (state <> 'done' OR (name IS NOT NULL AND rows IS NOT NULL AND bytes IS NOT NULL AND totals IS NOT NULL
+                               AND sha256 IS NOT NULL AND done_at IS NOT NULL AND expires_at IS NOT NULL))
+);
+CREATE INDEX export_partner ON export (partner_id, export_id NULLS FIRST);
+CREATE INDEX export_unfinished ON export (partner_id) WHERE state IN ('queued', 'running');
+CREATE INDEX export_expiring ON export (expires_at) WHERE state = 'done' AND removed_at IS NULL;
+
+-- Numbered files of one recipient, newest first.
+CREATE INDEX cdr_file_recipient ON cdr_file (recipient_id, file_id NULLS FIRST);
+
+-- Ask for an extract, and for the job that makes it. So many of one partner may be waited for at a time.
+CREATE FUNCTION export_add_v1(
+    p_partner_id uuid, p_type text, p_format text, p_since timestamptz, p_until timestamptz, p_due timestamptz, p_most integer
+) RETURNS export LANGUAGE plpgsql AS $$
+DECLARE
+    made export;
+BEGIN
+    PERFORM pg_advisory_xact_lock(hashtextextended('exports ' || coalesce(p_partner_id::text, ''), 0));
+    IF (SELECT count(*) FROM export e
+         WHERE e.partner_id IS NOT DISTINCT FROM p_partner_id AND e.state IN ('queued', 'running')) >= p_most THEN
+        RAISE EXCEPTION 'There are % exports at work already. Ask again when one is done.', p_most USING ERRCODE = 'BR004';
+    END IF;
+    INSERT INTO export (partner_id, type, format, since_at, until_at) VALUES (p_partner_id, p_type, p_format, p_since, p_until)
+    RETURNING * INTO made;
+    INSERT INTO job (key, kind, payload, due_at)
+    VALUES ('extract ' || told_id_v1('exp', made.export_id), 'extract', jsonb_build_object('export_id', made.export_id), p_due);
+    PERFORM pg_notify('callbridge_jobs', '');
+    RETURN made;
+END $$;
+
+-- What a partner is told of its export, as the API tells it.
+CREATE FUNCTION export_told_v1(e export) RETURNS void LANGUAGE sql AS $$
+    SELECT event_add_v1(e.partner_id, 'export.' || e.state, e.export_id, 1,
+                        jsonb_build_object('export_id', told_id_v1('exp', e.export_id), 'type', e.type, 'format', e.format,
+                                           'since', told_at_v1(e.since_at), 'until', told_at_v1(e.until_at))
+                        || CASE e.state WHEN 'done' THEN jsonb_build_object(
+                                            'rows', e.rows, 'bytes', e.bytes, 'sha256', encode(e.sha256, 'hex'),
+                                            'url', '/v1/exports/' || told_id_v1('exp', e.export_id) || '/file',
+                                            'expires_at', told_at_v1(e.expires_at))
+                                        ELSE jsonb_build_object('problem', e.problem) END)
+$$;
+
+
+GRANT SELECT ON export TO callbridge_partner;
+ALTER TABLE export ENABLE ROW LEVEL SECURITY;
+ALTER TABLE job ENABLE ROW LEVEL SECURITY;                             -- and no policy: the house's alone
+CREATE POLICY own ON export TO callbridge_partner USING (partner_id = (SELECT partner_asking_v1()));
+REVOKE EXECUTE ON FUNCTION export_add_v1(uuid, text, text, timestamptz, timestamptz, timestamptz, integer), export_told_v1(export)
+    FROM PUBLIC;
+
+-- ---------------------------------------------------------------- statements
+
+-- A month under a deal. Positive: we owe it to the partner. A draft may be made again; from its approval on it stays as it is, and
+-- only goes on: approved, sent, settled. edition counts the drafts, the changes of state and the payments.
+CREATE TABLE statement (
+    statement_id    uuid PRIMARY KEY DEFAULT uuidv7(),
+    deal_id         uuid NOT NULL REFERENCES deal,
+    partner_id      uuid NOT NULL REFERENCES partner,
+    month           text NOT NULL CHECK (month ~ '^[0-9]{4}-(0[1-9]|1[0-2])$'),
+    from_at         timestamptz NOT NULL,
+    to_at           timestamptz NOT NULL CHECK (to_at > from_at),
+    currency        currency_code NOT NULL,
+    state           text NOT NULL DEFAULT 'draft' CHECK (state IN ('draft', 'approved', 'sent', 'settled')),
+    total_micro     bigint NOT NULL,
+    inputs          jsonb NOT NULL CHECK (jsonb_typeof(inputs) = 'object'),  -- all that the lines follow from
+    first_no        bigint NOT NULL,                                   -- the partner's records in it; both 0: none
+    last_no         bigint NOT NULL,
+    chain_day       date NOT NULL,                                     -- the last whole day (UTC) in it
+    chain_hash      bytea,                                             -- the partner's chain after that day; NULL: it has none
+    edition         integer NOT NULL DEFAULT 1,
+    drafted_at      timestamptz NOT NULL DEFAULT clock_timestamp(),
+    drafted_by      text NOT NULL CHECK (btrim(drafted_by) <> ''),
+    approved_at     timestamptz,
+    approved_by     text CHECK (btrim(approved_by) <> ''),
+    transfer_id     uuid,                                              -- what approving has booked; NULL: there was nothing to book
+    sent_at         timestamptz,
+    sent_by         text CHECK (btrim(sent_by) <> ''),
+    channel         text CHECK (length(channel) BETWEEN 1 AND 40),     -- how it was sent
+    settled_at      timestamptz,
+    UNIQUE (deal_id, from_at),
+    CHECK ((state = 'draft') = (approved_at IS NULL) AND (approved_at IS NULL) = (approved_by IS NULL)),
+    CHECK ((state IN ('sent', 'settled')) = (sent_at IS NOT NULL)),
+    CHECK ((sent_at IS NULL) = (sent_by IS NULL) AND (sent_at IS NULL) = (channel IS NULL)),
+    CHECK ((state = 'settled') = (settled_at IS NOT NULL))
+);
+CREATE INDEX statement_partner ON statement (partner_id, statement_id NULLS FIRST);
+CREATE INDEX statement_period ON statement (from_at, statement_id);
+
+CREATE TABLE statement_line (
+    statement_id    uuid NOT NULL REFERENCES statement,
+    line_no         integer NOT NULL CHECK (line_no > 0),
+    kind            text NOT NULL CHECK (kind IN ('wholesale', 'revenue_share', 'shortfall', 'bundle_funding', 'zero_rated',
+                                                  'correction', 'dispute')),
+    title           text NOT NULL,
+    quantity        bigint NOT NULL,
+    unit            text NOT NULL CHECK (unit IN ('second', 'purchase', '')),
+    rate_micro      bigint,                                            -- for a minute
+    base_micro      bigint,                                            -- what a percentage is of, or a cost that is passed on
+    amount_micro    bigint NOT NULL,
+    purpose         text NOT NULL DEFAULT '',                          -- of zero-rated traffic
+    of_kind         text NOT NULL,                                     -- of a correction: what it corrects
+    detail          jsonb NOT NULL DEFAULT '{}',
+    PRIMARY KEY (statement_id, line_no)
+);
+
+-- What was paid of a statement, by whoever owes it.
+CREATE TABLE statement_payment (
+    payment_id      uuid PRIMARY KEY DEFAULT uuidv7(),
+    statement_id    uuid NOT NULL REFERENCES statement,
+    payment_no      integer NOT NULL CHECK (payment_no > 0),
+    amount_micro    bigint NOT NULL CHECK (amount_micro > 0),
+    transfer_id     uuid NOT NULL UNIQUE,
+    idempotency_key text NOT NULL UNIQUE,
+    note            text NOT NULL DEFAULT '' CHECK (length(note) <= 500),
+    author          text NOT NULL CHECK (btrim(author) <> ''),
+    booked_at       timestamptz NOT NULL DEFAULT clock_timestamp(),
+    UNIQUE (statement_id, payment_no)
+);
+
+-- What was approved stays; states only go forward, one at a time.
+CREATE FUNCTION statement_stays_v1() RETURNS trigger LANGUAGE plpgsql AS $$
+DECLARE
+    may_change CONSTANT text[] := ARRAY['state', 'edition', 'sent_at', 'sent_by', 'channel', 'settled_at'];
+BEGIN
+    IF new.deal_id <> old.deal_id OR new.partner_id <> old.partner_id OR new.from_at <> old.from_at OR new.currency <> old.currency
+       OR (old.state <> 'draft' AND to_jsonb(new) - may_change <> to_jsonb(old) - may_change)
+       OR (old.sent_at IS NOT NULL AND (new.sent_at, new.sent_by, new.channel) IS DISTINCT FROM (old.sent_at, old.sent_by, old.channel))
+       OR (old.state, new.state) NOT IN (('draft', 'draft'), ('draft', 'approved'), ('approved', 'sent'), ('sent', 'sent'), ('sent', 'settled')) THEN
+        RAISE EXCEPTION 'A statement that was approved stays as it is.' USING ERRCODE = 'BR002';
+    END IF;
+    RETURN new;
+END $$;
+CREATE TRIGGER statement_stays BEFORE UPDATE ON statement FOR EACH ROW EXECUTE FUNCTION statement_stays_v1();
+CREATE TRIGGER statement_insert_only BEFORE DELETE ON statement FOR EACH ROW EXECUTE FUNCTION insert_only_v1();
+CREATE TRIGGER statement_no_truncate BEFORE TRUNCATE ON statement FOR EACH STATEMENT EXECUTE FUNCTION insert_only_v1();
+
+-- Lines are of drafts until they are approved.
+CREATE FUNCTION statement_line_stays_v1() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF TG_OP = 'UPDATE' OR EXISTS (SELECT FROM statement s WHERE s.state <> 'draft'
+                                    AND s.statement_id = CASE TG_OP WHEN 'INSERT' THEN new.statement_id ELSE old.statement_id END) THEN
+        RAISE EXCEPTION 'A statement that was approved stays as it is.' USING ERRCODE = 'BR002';
+    END IF;
+    RETURN CASE TG_OP WHEN 'INSERT' THEN new ELSE old END;
+END $$;
+CREATE TRIGGER statement_line_stays BEFORE INSERT OR UPDATE OR DELETE ON statement_line
+    FOR EACH ROW EXECUTE FUNCTION statement_line_stays_v1();
+CREATE TRIGGER statement_line_no_truncate BEFORE TRUNCATE ON statement_line FOR EACH STATEMENT EXECUTE FUNCTION insert_only_v1();
+CREATE TRIGGER statement_payment_insert_only BEFORE UPDATE OR DELETE ON statement_payment
+    FOR EACH ROW EXECUTE FUNCTION insert_only_v1();
+CREATE TRIGGER statement_payment_no_truncate BEFORE TRUNCATE ON statement_payment
+    FOR EACH STATEMENT EXECUTE FUNCTION insert_only_v1();
+
+-- The account on which we and a partner keep what we owe each other in a currency: its own, or one made when first needed.
+CREATE FUNCTION partner_account_v1(p_partner_id uuid, p_currency text) RETURNS uuid LANGUAGE plpgsql AS $$
+DECLARE
+    own uuid;
+    named CONSTANT text := format('partner %s %s', replace(p_partner_id::text, '-', ''), p_currency);
+BEGIN
+    SELECT a.account_id INTO own FROM partner p JOIN account a USING (account_id)
+     WHERE p.partner_id = p_partner_id AND a.currency = p_currency;
+    IF own IS NULL THEN
+        INSERT INTO account (kind, name, currency, funding, partner_id) VALUES ('partner', named, p_currency, 'postpaid', p_partner_id)
+        ON CONFLICT (name) DO NOTHING;
+        SELECT a.account_id INTO own FROM account a WHERE a.name = named AND a.kind = 'partner' AND a.partner_id = p_partner_id;
+    END IF;
+    IF own IS NULL THEN
+        RAISE EXCEPTION 'an account has the name of the partner''s account in %: rename it', p_currency USING ERRCODE = 'BR004';
+    END IF;
+    RETURN own;
+END $$;
+
+-- A partner reads what was approved, without what our costs can be told from.
+GRANT SELECT (statement_id, deal_id, partner_id, month, from_at, to_at, currency, state, total_micro, first_no, last_no, chain_day,
+    chain_hash, edition, approved_at, sent_at, channel, settled_at) ON statement TO callbridge_partner;
+GRANT SELECT ON statement_line TO callbridge_partner;
+GRANT SELECT (payment_id, statement_id, payment_no, amount_micro, booked_at) ON statement_payment TO callbridge_partner;
+ALTER TABLE statement ENABLE ROW LEVEL SECURITY;
+ALTER TABLE statement_line ENABLE ROW LEVEL SECURITY;
+ALTER TABLE statement_payment ENABLE ROW LEVEL SECURITY;
+CREATE POLICY own ON statement TO callbridge_partner USING (partner_id = (SELECT partner_asking_v1()) AND state <> 'draft');
+CREATE POLICY own ON statement_line TO callbridge_partner
+    USING (EXISTS (SELECT FROM statement s WHERE s.statement_id = statement_line.statement_id));
+CREATE POLICY own ON statement_payment TO callbridge_partner
+    USING (EXISTS (SELECT FROM statement s WHERE s.statement_id = statement_payment.statement_id));
+
+-- ---------------------------------------------------------------- reconciliation and disputes
+
+-- How far their records and ours may lie apart and still agree: by contract with whose account it is.
+CREATE TABLE recon_terms (
+    account_id          uuid PRIMARY KEY REFERENCES account,
+    answer_s            integer NOT NULL DEFAULT 5 CHECK (answer_s BETWEEN 0 AND 600),
+    duration_s          integer NOT NULL DEFAULT 2 CHECK (duration_s BETWEEN 0 AND 600),
+    amount_micro        bigint NOT NULL DEFAULT 100 CHECK (amount_micro >= 0),  -- of one call; or
+    amount_permyriad    integer NOT NULL DEFAULT 0 CHECK (amount_permyriad BETWEEN 0 AND 10000),  -- of our amount: the larger of both
+    dispute_days        integer NOT NULL DEFAULT 30 CHECK (dispute_days BETWEEN 1 AND 365)  -- until an answer is due
+);
+
+-- How their files are to be read, by name.
+CREATE TABLE recon_mapping (
+    account_id      uuid NOT NULL REFERENCES account,
+    name            text NOT NULL CHECK (name ~ '^[a-z0-9][a-z0-9_-]{0,39}$'),
+    mapping         jsonb NOT NULL CHECK (jsonb_typeof(mapping) = 'object'),
+    author          text NOT NULL,
+    saved_at        timestamptz NOT NULL DEFAULT clock_timestamp(),
+    PRIMARY KEY (account_id, name)
+);
+
+-- One file of theirs against our records of a period. The same file is imported once.
+CREATE TABLE recon_run (
+    run_id          uuid PRIMARY KEY DEFAULT uuidv7(),
+    account_id      uuid NOT NULL REFERENCES account,                  -- the partner's or the carrier's
+    partner_id      uuid REFERENCES partner,                           -- NULL: a carrier that is no partner
+    leg             text NOT NULL CHECK (leg IN ('origination', 'termination')),
+    from_at         timestamptz NOT NULL,
+    to_at           timestamptz NOT NULL,
+    currency        currency_code NOT NULL,
+    file_name       text NOT NULL,
+    file_sha256     bytea NOT NULL CHECK (length(file_sha256) = 32),
+    mapping         jsonb NOT NULL,                                    -- as the file was read
+    rows            integer NOT NULL CHECK (rows >= 0),
+    state           text NOT NULL DEFAULT 'imported' CHECK (state IN ('imported', 'matched')),
+    clock_ms        bigint NOT NULL DEFAULT 0,                         -- added to their times before they were compared
+    terms           jsonb,                                             -- as it was matched by
+    summary         jsonb,
+    author          text NOT NULL,
+    made_at         timestamptz NOT NULL DEFAULT clock_timestamp(),
+    matched_at      timestamptz,
+    delete_after    date NOT NULL,                                     -- of the numbers in its rows
+    purged_at       timestamptz,
+    UNIQUE (account_id, leg, file_sha256),
+    CHECK (from_at < to_at),
+    CHECK ((state = 'matched') = (matched_at IS NOT NULL))
+);
+CREATE INDEX recon_run_account ON recon_run (account_id, run_id);
+
+-- A row of theirs. row_no as a spreadsheet counts: the header is 1. Numbers are digits of E.164.
+CREATE TABLE recon_row (
+    run_id          uuid NOT NULL,
+    row_no          integer NOT NULL,
+    answer_at       timestamptz,
+    talk_ms         bigint NOT NULL,
+    amount_micro    bigint,                                            -- NULL: the file says none
+    b_number        bigint,                                            -- NULL: purged, or known by an id alone
+    a_number        bigint,
+    call_id         uuid,                                              -- ours, as they repeat it
+    record_no       bigint,
+    sip_call_id     text,
+    their_id        text,
+    PRIMARY KEY (run_id, row_no)
+);
+
+-- What became of each record and row of a run. That no record and no row is in two of them is held by the keys.
+-- Amounts and durations are kept as they were compared: a record that is re-rated later changes no run.
+CREATE TABLE recon_match (
+    run_id          uuid NOT NULL,
+    class           text NOT NULL CHECK (class IN ('matched', 'rate', 'duration', 'only_ours', 'only_theirs')),
+    way             text NOT NULL CHECK (way IN ('id', 'number', 'time', '')),  -- by an id; number, time and duration; number and time
+    row_no          integer,
+    cdr_no          bigint,
+    our_ms          bigint,
+    our_micro       bigint,
+    their_ms        bigint,
+    their_micro     bigint,
+    CHECK ((class = 'only_ours') = (row_no IS NULL)),
+    CHECK ((class = 'only_theirs') = (cdr_no IS NULL))
+);
+CREATE UNIQUE INDEX recon_match_row ON recon_match (run_id, row_no) WHERE row_no IS NOT NULL;
+CREATE UNIQUE INDEX recon_match_cdr ON recon_match (run_id, cdr_no) WHERE cdr_no IS NOT NULL;
+CREATE INDEX recon_match_class ON recon_match (run_id, class) WHERE class <> 'matched';
+
+-- Money that one side claims of the other. Claims and agreed amounts are positive: in favour of whoever opened it.
+CREATE TABLE dispute (
+    dispute_id      uuid PRIMARY KEY DEFAULT uuidv7(),
+    account_id      uuid NOT NULL REFERENCES account,                  -- the counterparty's
+    partner_id      uuid REFERENCES partner,                           -- NULL: a carrier that is no partner
+    opened_by       text NOT NULL CHECK (opened_by IN ('us', 'them')),
+    kind            text NOT NULL CHECK (kind IN ('rate', 'duration', 'only_ours', 'only_theirs', 'duplicate', 'other')),
+    title           text NOT NULL CHECK (length(title) BETWEEN 1 AND 200),
+    claimed_micro   bigint NOT NULL CHECK (claimed_micro > 0 AND claimed_micro <= 1000000000000000000),
+    currency        currency_code NOT NULL,
+    statement_id    uuid,                                              -- what it is about, if it is about one
+    run_id          uuid REFERENCES recon_run,
+    class           text CHECK (class IN ('rate', 'duration', 'only_ours', 'only_theirs')),
+    state           text NOT NULL DEFAULT 'open'
+        CHECK (state IN ('open', 'answered', 'accepted', 'rejected', 'settled', 'withdrawn')),
+    deadline        timestamptz NOT NULL,
+    agreed_micro    bigint CHECK (agreed_micro BETWEEN 0 AND claimed_micro),
+    transfer_id     uuid UNIQUE REFERENCES transfer,                   -- the agreed correction
+    decided_at      timestamptz,
+    author          text NOT NULL,
+    edition         integer NOT NULL DEFAULT 1,
+    opened_at       timestamptz NOT NULL DEFAULT clock_timestamp(),
+    CHECK (class IS NULL OR run_id IS NOT NULL),
+    CHECK ((state IN ('open', 'answered')) = (decided_at IS NULL)),
+    CHECK ((state IN ('accepted', 'settled')) = (agreed_micro IS NOT NULL)),
+    CHECK ((transfer_id IS NOT NULL) = (coalesce(agreed_micro, 0) > 0))
+);
+CREATE INDEX dispute_partner ON dispute (partner_id, dispute_id NULLS FIRST);
+CREATE INDEX dispute_account ON dispute (account_id, dispute_id NULLS FIRST);
+CREATE INDEX dispute_undecided ON dispute (deadline) WHERE decided_at IS NULL;
+CREATE INDEX dispute_decided ON dispute (account_id, decided_at) WHERE agreed_micro > 0;
+
+-- What a dispute is about, row by row. Traffic data of records in an undecided one is not purged.
+CREATE TABLE dispute_row (
+    dispute_id      uuid NOT NULL REFERENCES dispute,
+    item_no         integer NOT NULL CHECK (item_no > 0),
+    cdr_no          bigint,                                            -- ours
+    row_no          integer,                                           -- of the run's file
+    PRIMARY KEY (dispute_id, item_no),
+    CHECK (cdr_no IS NOT NULL OR row_no IS NOT NULL)
+);
+CREATE INDEX dispute_row_cdr ON dispute_row (cdr_no) WHERE cdr_no IS NOT NULL;
+
+-- What was said and decided, in order. Nothing of it changes.
+CREATE TABLE dispute_note (
+    note_id         uuid PRIMARY KEY DEFAULT uuidv7(),
+    dispute_id      uuid NOT NULL REFERENCES dispute,
+    partner_id      uuid,                                              -- the dispute's
+    side            text NOT NULL CHECK (side IN ('us', 'them')),
+    author          text NOT NULL,
+    text            text NOT NULL CHECK (length(text) <= 4000),
+    state           text,                                              -- what the dispute became with it; NULL: a comment
+    at              timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+CREATE INDEX dispute_note_of ON dispute_note (dispute_id, note_id NULLS FIRST);
+
+CREATE TABLE dispute_evidence (
+    evidence_id     uuid PRIMARY KEY DEFAULT uuidv7(),
+    dispute_id      uuid NOT NULL REFERENCES dispute,
+    partner_id      uuid,                                              -- the dispute's
+    side            text NOT NULL CHECK (side IN ('us', 'them')),
+    name            text NOT NULL CHECK (name ~ '^[^/\\[:cntrl:]]{1,100}$'),
+    media_type      text NOT NULL,
+    sha256          bytea NOT NULL CHECK (length(sha256) = 32),
+    bytes           integer NOT NULL CHECK (bytes BETWEEN 1 AND 10485760),
+    content         bytea NOT NULL CHECK (length(content) = bytes),
+    author          text NOT NULL,
+    added_at        timestamptz NOT NULL DEFAULT clock_timestamp(),
+    UNIQUE (dispute_id, sha256)
+);
+CREATE INDEX dispute_evidence_of ON dispute_evidence (dispute_id, evidence_id NULLS FIRST);
+
+CREATE TRIGGER dispute_note_insert_only BEFORE UPDATE OR DELETE ON dispute_note
+    FOR EACH ROW EXECUTE FUNCTION insert_only_v1();
+CREATE TRIGGER dispute_note_no_truncate BEFORE TRUNCATE ON dispute_note
+    FOR EACH STATEMENT EXECUTE FUNCTION insert_only_v1();
+CREATE TRIGGER dispute_evidence_insert_only BEFORE UPDATE OR DELETE ON dispute_evidence
+    FOR EACH ROW EXECUTE FUNCTION insert_only_v1();
+CREATE TRIGGER dispute_evidence_no_truncate BEFORE TRUNCATE ON dispute_evidence
+    FOR EACH STATEMENT EXECUTE FUNCTION insert_only_v1();
+
+-- What a dispute was opened with stays, and a decision is for ever.
+CREATE FUNCTION dispute_stays_v1() RETURNS trigger LANGUAGE plpgsql AS $$
+DECLARE
+    changing CONSTANT text[] := '{state,deadline,agreed_micro,transfer_id,decided_at,edition}';
+BEGIN
+    IF old.decided_at IS NOT NULL OR to_jsonb(new) - changing <> to_jsonb(old) - changing THEN
+        RAISE EXCEPTION 'What is in dispute % stays, and so does what was decided.', told_id_v1('dsp', old.dispute_id)
+            USING ERRCODE = 'BR002';
+    END IF;
+    RETURN new;
+END $$;
+CREATE TRIGGER dispute_stays BEFORE UPDATE ON dispute FOR EACH ROW EXECUTE FUNCTION dispute_stays_v1();
+CREATE TRIGGER dispute_insert_only BEFORE DELETE ON dispute FOR EACH ROW EXECUTE FUNCTION insert_only_v1();
+CREATE TRIGGER dispute_no_truncate BEFORE TRUNCATE ON dispute FOR EACH STATEMENT EXECUTE FUNCTION insert_only_v1();
+
+CREATE FUNCTION dispute_told_v1() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM event_add_v1(new.partner_id, 'dispute.changed', new.dispute_id, new.edition, jsonb_build_object(
+        'dispute_id', told_id_v1('dsp', new.dispute_id), 'state', new.state, 'kind', new.kind,
+        'claimed_amount', told_money_v1(new.claimed_micro), 'agreed_amount', told_money_v1(new.agreed_micro),
+        'currency', new.currency, 'deadline', told_at_v1(new.deadline)));
+    RETURN NULL;
+END $$;
+CREATE TRIGGER dispute_told AFTER INSERT OR UPDATE ON dispute FOR EACH ROW WHEN (new.partner_id IS NOT NULL)
+    EXECUTE FUNCTION dispute_told_v1();
+
+-- Whether a record is in a dispute that nobody has decided yet: its traffic data is not purged.
+CREATE FUNCTION dispute_holds_v1(p_cdr_no bigint) RETURNS boolean LANGUAGE sql STABLE PARALLEL SAFE AS $$
+    SELECT EXISTS (SELECT FROM dispute_row r JOIN dispute d USING (dispute_id) WHERE r.cdr_no = p_cdr_no AND d.decided_at IS NULL)
+$$;
+
+-- Forget the numbers and ids in rows of files whose time has come, a run at a time; undecided disputes hold their run's.
+-- Returns how many rows; 0: nothing is left to do.
+CREATE FUNCTION recon_forget_v1(p_day date) RETURNS bigint LANGUAGE plpgsql AS $$
+DECLARE
+    due uuid;
+    forgotten bigint := 0;
+BEGIN
+    SELECT r.run_id INTO due FROM recon_run r
+     WHERE r.delete_after < p_day AND r.purged_at IS NULL
+       AND NOT EXISTS (SELECT FROM dispute d WHERE d.run_id = r.run_id AND d.decided_at IS NULL)
+     ORDER BY r.run_id LIMIT 1 FOR UPDATE SKIP LOCKED;
+    IF due IS NOT NULL THEN
+        UPDATE recon_row r SET b_number = NULL, a_number = NULL, sip_call_id = NULL WHERE r.run_id = due;
+        GET DIAGNOSTICS forgotten = ROW_COUNT;
+        UPDATE recon_run r SET purged_at = clock_timestamp() WHERE r.run_id = due;
+    END IF;
+    RETURN forgotten;
+END $$;
+
+GRANT SELECT (dispute_id, account_id, partner_id, opened_by, kind, title, claimed_micro, currency, statement_id, state, deadline,
+              agreed_micro, transfer_id, decided_at, edition, opened_at) ON dispute TO callbridge_partner;
+GRANT SELECT (note_id, dispute_id, partner_id, side, text, state, at) ON dispute_note TO callbridge_partner;
+GRANT SELECT (evidence_id, dispute_id, partner_id, side, name, media_type, sha256, bytes, content, added_at) ON dispute_evidence
+    TO callbridge_partner;
+ALTER TABLE dispute ENABLE ROW LEVEL SECURITY;
+ALTER TABLE dispute_note ENABLE ROW LEVEL SECURITY;
+ALTER TABLE dispute_evidence ENABLE ROW LEVEL SECURITY;
+CREATE POLICY own ON dispute TO callbridge_partner USING (partner_id = (SELECT partner_asking_v1()));
+CREATE POLICY own ON dispute_note TO callbridge_partner USING (partner_id = (SELECT partner_asking_v1()));
+CREATE POLICY own ON dispute_evidence TO callbridge_partner USING (partner_id = (SELECT partner_asking_v1()));
+ALTER TABLE recon_terms ENABLE ROW LEVEL SECURITY;                     -- and no policy: operators' alone
+ALTER TABLE recon_mapping ENABLE ROW LEVEL SECURITY;
+ALTER TABLE recon_run ENABLE ROW LEVEL SECURITY;
+ALTER TABLE recon_row ENABLE ROW LEVEL SECURITY;
+ALTER TABLE recon_match ENABLE ROW LEVEL SECURITY;
+ALTER TABLE dispute_row ENABLE ROW LEVEL SECURITY;
+
+-- ---------------------------------------------------------------- invoices between companies
+
+-- Who a partner is on an invoice, and how it is to be invoiced. Words of the law and of EN 16931.
+CREATE TABLE partner_billing (
+    partner_id      uuid PRIMARY KEY REFERENCES partner,
+    legal_name      text NOT NULL CHECK (length(legal_name) BETWEEN 1 AND 100),
+    street          text NOT NULL DEFAULT '' CHECK (length(street) <= 100),
+    postcode        text NOT NULL DEFAULT '' CHECK (length(postcode) <= 20),
+    city            text NOT NULL DEFAULT '' CHECK (length(city) <= 60),
+    country         text NOT NULL CHECK (country ~ '^[A-Z]{2}$'),
+    vat_id          text NOT NULL DEFAULT '' CHECK (length(vat_id) <= 20),
+    tax_number      text NOT NULL DEFAULT '' CHECK (length(tax_number) <= 30),
+    registration    text NOT NULL DEFAULT '' CHECK (length(registration) <= 60),
+    contact         text NOT NULL DEFAULT '' CHECK (length(contact) <= 100),
+    phone           text NOT NULL DEFAULT '' CHECK (length(phone) <= 30),
+    email           text NOT NULL DEFAULT '' CHECK (length(email) <= 100),
+    endpoint        text NOT NULL DEFAULT '' CHECK (length(endpoint) <= 100),     -- its electronic address; empty: e-mail
+    endpoint_scheme text NOT NULL DEFAULT 'EM' CHECK (endpoint_scheme ~ '^[0-9A-Z]{2,4}$'),
+    buyer_reference text NOT NULL DEFAULT '' CHECK (length(buyer_reference) <= 100),
+    iban            text NOT NULL DEFAULT '' CHECK (iban ~ '^([A-Z]{2}[0-9]{2}[A-Z0-9]{11,30})?$'),
+    bic             text NOT NULL DEFAULT '' CHECK (length(bic) <= 11),
+    reseller        boolean NOT NULL DEFAULT false,                    -- sells telecommunication on: § 13b Abs. 5 Satz 6 UStG
+    self_billing    boolean NOT NULL DEFAULT false,                    -- it agreed that we write its invoices to us
+    payment_days    integer CHECK (payment_days BETWEEN 0 AND 365),    -- NULL: invoices.due_days
+    language        text NOT NULL DEFAULT 'de' CHECK (language IN ('de', 'en')),
+    edition         integer NOT NULL DEFAULT 1,
+    changed_at      timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+
+-- How many numbers of a year are given out. The row is locked until its transaction ends, so that none is lost or given twice.
+CREATE TABLE invoice_series (
+    prefix          text NOT NULL,
+    year            integer NOT NULL CHECK (year BETWEEN 2000 AND 2999),
+    last_no         bigint NOT NULL CHECK (last_no > 0),
+    PRIMARY KEY (prefix, year)
+);
+CREATE FUNCTION invoice_next_v1(p_prefix text, p_year integer) RETURNS bigint LANGUAGE sql AS $$
+    INSERT INTO invoice_series AS s (prefix, year, last_no) VALUES (p_prefix, p_year, 1)
+    ON CONFLICT (prefix, year) DO UPDATE SET last_no = s.last_no + 1 RETURNING s.last_no
+$$;
+CREATE FUNCTION invoice_series_grows_v1() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF NEW.prefix <> OLD.prefix OR NEW.year <> OLD.year OR NEW.last_no <> OLD.last_no + 1 THEN
+        RAISE EXCEPTION 'numbers of invoices are given one by one' USING ERRCODE = 'BR002';
+    END IF;
+    RETURN NEW;
+END $$;
+CREATE TRIGGER invoice_series_grows BEFORE UPDATE ON invoice_series FOR EACH ROW EXECUTE FUNCTION invoice_series_grows_v1();
+CREATE TRIGGER invoice_series_stays BEFORE DELETE ON invoice_series FOR EACH ROW EXECUTE FUNCTION insert_only_v1();
+CREATE TRIGGER invoice_series_no_truncate BEFORE TRUNCATE ON invoice_series FOR EACH STATEMENT EXECUTE FUNCTION insert_only_v1();
+
+-- A document. Until it is validated it is a draft without a number; from then on only what becomes of it changes.
+-- 380: an invoice, 389: one that we write for the partner (self-billed), 381: a credit note of either.
+CREATE TABLE invoice (
+    invoice_id      uuid PRIMARY KEY DEFAULT uuidv7(),
+    partner_id      uuid NOT NULL REFERENCES partner,
+    statement_id    uuid NOT NULL REFERENCES statement,                -- what it is made of; of a credit note, its invoice is
+    type            text NOT NULL CHECK (type IN ('380', '381', '389')),
+    self_billed     boolean NOT NULL,
+    credits         uuid REFERENCES invoice,                           -- what a credit note takes back; NULL: of earlier months
+    state           text NOT NULL DEFAULT 'new'
+                    CHECK (state IN ('new', 'validated', 'sent', 'partiallySettled', 'settled', 'onHold')),
+    held_state      text CHECK (held_state IN ('new', 'validated', 'sent', 'partiallySettled')),  -- before it was put on hold
+    prefix          text,
+    year            integer,
+    series_no       bigint CHECK (series_no > 0),
+    number          text UNIQUE,
+    issued_on       date,
+    due_on          date,
+    from_on         date NOT NULL,
+    until_on        date NOT NULL CHECK (until_on >= from_on),
+    currency        currency_code NOT NULL,
+    net_cents       bigint NOT NULL,
+    tax_cents       bigint NOT NULL,
+    gross_cents     bigint NOT NULL CHECK (gross_cents = net_cents + tax_cents),
+    rounding_micro  bigint NOT NULL,                                   -- cents of the net less the micro-units they stand for
+    paid_cents      bigint NOT NULL DEFAULT 0,                         -- payments and credits
+    content         jsonb NOT NULL,                                    -- all that the document says
+    transfer_id     uuid,                                              -- its tax, and of a credit note its net, too; NULL: neither
+    author          text NOT NULL CHECK (author <> ''),
+    note            text NOT NULL DEFAULT '' CHECK (length(note) <= 500),
+    edition         integer NOT NULL DEFAULT 1,
+    created_at      timestamptz NOT NULL DEFAULT clock_timestamp(),
+    validated_at    timestamptz,
+    sent_at         timestamptz,
+    settled_at      timestamptz,
+    CHECK (type = '381' OR credits IS NULL),
+    CHECK (type = '381' OR self_billed = (type = '389')),
+    CHECK ((state = 'onHold') = (held_state IS NOT NULL)),
+    CHECK ((coalesce(held_state, state) = 'new') = (number IS NULL)),
+    CHECK (num_nulls(prefix, year, series_no, number, issued_on, due_on, validated_at) IN (0, 7)),
+    CHECK (paid_cents BETWEEN 0 AND gross_cents),
+    UNIQUE (prefix, year, series_no)
+);
+CREATE UNIQUE INDEX invoice_of_statement ON invoice (statement_id, self_billed) WHERE credits IS NULL;
+CREATE INDEX invoice_partner ON invoice (partner_id, invoice_id NULLS FIRST);
+CREATE INDEX invoice_credits ON invoice (credits) WHERE credits IS NOT NULL;
+
+CREATE TABLE invoice_line (
+    invoice_id      uuid NOT NULL REFERENCES invoice ON DELETE CASCADE,
+    line_no         smallint NOT NULL,
+    kind            text NOT NULL,                                     -- of the statement's line
+    title           text NOT NULL,
+    quantity_micro  bigint NOT NULL,
+    unit            text NOT NULL,
+    price_micro     bigint NOT NULL CHECK (price_micro >= 0),
+    per_micro       bigint NOT NULL CHECK (per_micro > 0),
+    net_cents       bigint NOT NULL,
+    amount_micro    bigint NOT NULL,                                   -- before it was rounded
+    category        text NOT NULL CHECK (category IN ('S', 'AE', 'O')),
+    vat_hundredths  integer NOT NULL CHECK (vat_hundredths BETWEEN 0 AND 10000),
+    source_no       integer,                                           -- of the statement's line
+    PRIMARY KEY (invoice_id, line_no),
+    CHECK (abs(net_cents * 10000 - amount_micro) <= 5000)
+);
+
+-- What was sent, byte for byte.
+CREATE TABLE invoice_document (
+    invoice_id      uuid NOT NULL REFERENCES invoice,
+    kind            text NOT NULL CHECK (kind IN ('xml', 'pdf')),
+    content         bytea NOT NULL,
+    sha256          bytea NOT NULL,
+    made_at         timestamptz NOT NULL DEFAULT clock_timestamp(),
+    PRIMARY KEY (invoice_id, kind),
+    CHECK (sha256 = sha256(content))
+);
+
+-- What settles an invoice: money, or a credit note, which is settled by the same amount.
+CREATE TABLE invoice_payment (
+    payment_id      uuid PRIMARY KEY DEFAULT uuidv7(),
+    invoice_id      uuid NOT NULL REFERENCES invoice,
+    kind            text NOT NULL CHECK (kind IN ('payment', 'credit')),
+    amount_cents    bigint NOT NULL CHECK (amount_cents > 0),
+    paid_on         date NOT NULL,
+    transfer_id     uuid,
+    other_id        uuid REFERENCES invoice,                           -- of a credit, the other of the two
+    key             text NOT NULL UNIQUE,
+    note            text NOT NULL DEFAULT '',
+    author          text NOT NULL,
+    made_at         timestamptz NOT NULL DEFAULT clock_timestamp(),
+    CHECK ((kind = 'payment') = (transfer_id IS NOT NULL)),
+    CHECK ((kind = 'credit') = (other_id IS NOT NULL))
+);
+CREATE INDEX invoice_payment_invoice ON invoice_payment (invoice_id, payment_id);
+
+-- What has a number stays as it is. Changed are its state, what is paid of it, and when; each change is an edition.
+CREATE FUNCTION invoice_stays_v1() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF TG_OP = 'DELETE' THEN
+        IF OLD.number IS NOT NULL THEN
+            RAISE EXCEPTION 'invoice % has a number: write a credit note instead', OLD.number USING ERRCODE = 'BR002';
+        END IF;
+        RETURN OLD;
+    END IF;
+    IF OLD.number IS NOT NULL AND to_jsonb(NEW) - '{state,held_state,paid_cents,edition,sent_at,settled_at}'::text[]
+                               <> to_jsonb(OLD) - '{state,held_state,paid_cents,edition,sent_at,settled_at}'::text[] THEN
+        RAISE EXCEPTION 'invoice % has a number: write a credit note instead', OLD.number USING ERRCODE = 'BR002';
+    END IF;
+    IF (NEW.invoice_id, NEW.partner_id, NEW.type, NEW.self_billed) IS DISTINCT FROM (OLD.invoice_id, OLD.partner_id, OLD.type, OLD.self_billed)
+       OR (OLD.sent_at IS NOT NULL AND NEW.sent_at IS DISTINCT FROM OLD.sent_at) OR NEW.paid_cents < OLD.paid_cents THEN
+        RAISE EXCEPTION 'what an invoice is never changes' USING ERRCODE = 'BR002';
+    END IF;
+    RETURN NEW;
+END $$;
+CREATE TRIGGER invoice_stays BEFORE UPDATE OR DELETE ON invoice FOR EACH ROW EXECUTE FUNCTION invoice_stays_v1();
+CREATE TRIGGER invoice_no_truncate BEFORE TRUNCATE ON invoice FOR EACH STATEMENT EXECUTE FUNCTION insert_only_v1();
+
+CREATE FUNCTION invoice_line_stays_v1() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF TG_OP = 'UPDATE' OR EXISTS (SELECT FROM invoice i WHERE i.invoice_id = coalesce(NEW.invoice_id, OLD.invoice_id) AND i.number IS NOT NULL) THEN
+        RAISE EXCEPTION 'lines of an invoice stay as they are' USING ERRCODE = 'BR002';
+    END IF;
+    RETURN coalesce(NEW, OLD);
+END $$;
+CREATE TRIGGER invoice_line_stays BEFORE INSERT OR UPDATE OR DELETE ON invoice_line FOR EACH ROW EXECUTE FUNCTION invoice_line_stays_v1();
+CREATE TRIGGER invoice_line_no_truncate BEFORE TRUNCATE ON invoice_line FOR EACH STATEMENT EXECUTE FUNCTION insert_only_v1();
+CREATE TRIGGER invoice_document_insert_only BEFORE UPDATE OR DELETE ON invoice_document FOR EACH ROW EXECUTE FUNCTION insert_only_v1();
+CREATE TRIGGER invoice_document_no_truncate BEFORE TRUNCATE ON invoice_document FOR EACH STATEMENT EXECUTE FUNCTION insert_only_v1();
+CREATE TRIGGER invoice_payment_insert_only BEFORE UPDATE OR DELETE ON invoice_payment FOR EACH ROW EXECUTE FUNCTION insert_only_v1();
+CREATE TRIGGER invoice_payment_no_truncate BEFORE TRUNCATE ON invoice_payment FOR EACH STATEMENT EXECUTE FUNCTION insert_only_v1();
+
+-- Told to whoever listens, from its number on.
+CREATE FUNCTION invoice_told_v1() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM event_add_v1(NEW.partner_id, 'invoice.changed', NEW.invoice_id, NEW.edition, jsonb_build_object(
+        'invoice_id', told_id_v1('inv', NEW.invoice_id), 'number', NEW.number, 'type', NEW.type, 'state', NEW.state,
+        'currency', NEW.currency, 'gross', told_money_v1(NEW.gross_cents * 10000), 'paid', told_money_v1(NEW.paid_cents * 10000),
+        'due_on', NEW.due_on));
+    RETURN NULL;
+END $$;
+CREATE TRIGGER invoice_told AFTER UPDATE ON invoice FOR EACH ROW
+    WHEN (NEW.number IS NOT NULL AND (NEW.state <> OLD.state OR NEW.paid_cents <> OLD.paid_cents)) EXECUTE FUNCTION invoice_told_v1();
+
+-- What is invoiced is paid by its invoices, so that nothing is paid twice.
+CREATE FUNCTION statement_payment_or_invoice_v1() RETURNS trigger LANGUAGE plpgsql AS $$
+DECLARE
+    billed text;
+BEGIN
+    SELECT i.number INTO billed FROM invoice i JOIN statement s USING (statement_id)
+     WHERE i.statement_id = NEW.statement_id AND i.credits IS NULL AND i.number IS NOT NULL AND i.self_billed = (s.total_micro > 0);
+    IF FOUND THEN
+        RAISE EXCEPTION 'The statement is invoiced: book the payment of invoice %.', billed USING ERRCODE = 'BR004';
+    END IF;
+    RETURN NEW;
+END $$;
+CREATE TRIGGER statement_payment_or_invoice BEFORE INSERT ON statement_payment
+    FOR EACH ROW EXECUTE FUNCTION statement_payment_or_invoice_v1();
+
+-- A partner reads its details, and its documents from their number on; not what rounding and bookings tell of our books.
+GRANT SELECT ON partner_billing, invoice_line, invoice_document TO callbridge_partner;
+GRANT SELECT (invoice_id, partner_id, statement_id, type, self_billed, credits, state, number, issued_on, due_on, from_on, until_on,
+              currency, net_cents, tax_cents, gross_cents, paid_cents, content, edition, created_at, validated_at, sent_at, settled_at)
+    ON invoice TO callbridge_partner;
+GRANT SELECT (payment_id, invoice_id, kind, amount_cents, paid_on, other_id, made_at) ON invoice_payment TO callbridge_partner;
+ALTER TABLE partner_billing ENABLE ROW LEVEL SECURITY;
+ALTER TABLE invoice_series ENABLE ROW LEVEL SECURITY;                  -- and no policy: operators' alone
+ALTER TABLE invoice ENABLE ROW LEVEL SECURITY;
+ALTER TABLE invoice_line ENABLE ROW LEVEL SECURITY;
+ALTER TABLE invoice_document ENABLE ROW LEVEL SECURITY;
+ALTER TABLE invoice_payment ENABLE ROW LEVEL SECURITY;
+CREATE POLICY own ON partner_billing TO callbridge_partner USING (partner_id = (SELECT partner_asking_v1()));
+CREATE POLICY own ON invoice TO callbridge_partner USING (partner_id = (SELECT partner_asking_v1()) AND number IS NOT NULL);
+CREATE POLICY own ON invoice_line TO callbridge_partner
+    USING (EXISTS (SELECT FROM invoice i WHERE i.invoice_id = invoice_line.invoice_id));
+CREATE POLICY own ON invoice_document TO callbridge_partner
+    USING (EXISTS (SELECT FROM invoice i WHERE i.invoice_id = invoice_document.invoice_id));
+CREATE POLICY own ON invoice_payment TO callbridge_partner
+    USING (EXISTS (SELECT FROM invoice i WHERE i.invoice_id = invoice_payment.invoice_id));
+
+-- ---------------------------------------------------------------- reports
+
+-- The tax that a gross amount contains, rounded half-up for each record, so that sums agree however they are ordered. p_tax: see cdr.
+CREATE FUNCTION tax_in_v1(p_amount_micro bigint, p_tax jsonb) RETURNS bigint LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT CASE WHEN p_amount_micro = 0 OR coalesce(p_tax ->> 'tax', 'none') = 'none' THEN 0
+                ELSE round(p_amount_micro * (p_tax ->> 'tax_ppm')::numeric / (1000000 + (p_tax ->> 'tax_ppm')::numeric))::bigint END
+$$;
+
+-- How the attempts and calls of an hour went. attempt: each seizure of a trunk. call: a call that seized one, as its last attempt
+-- went. measured: seizures whose traffic data were there to be read; PDD in steps of 50 ms: {"34": 2} are two of 1700 to 1749 ms.
+CREATE TABLE quality_hour (
+    hour_at         timestamptz NOT NULL,
+    level           text NOT NULL CHECK (level IN ('attempt', 'call')),
+    partner_id      uuid,                                              -- attempt: whose trunk; call: whose subscriber called
+    trunk_id        uuid,                                              -- NULL: a call
+    destination     text NOT NULL,
+    seizures        bigint NOT NULL CHECK (seizures > 0),
+    answered        bigint NOT NULL CHECK (answered BETWEEN 0 AND seizures),
+    measured        bigint NOT NULL CHECK (measured BETWEEN 0 AND seizures),
+    effective       bigint NOT NULL CHECK (effective BETWEEN 0 AND measured),
+    talk_ms         bigint NOT NULL,
+    pdd             jsonb NOT NULL,
+    UNIQUE NULLS NOT DISTINCT (hour_at, level, partner_id, trunk_id, destination)
+);
+
+-- Days of which quality_hour has everything: [from_at, to_at). Traffic data of the day may go then.
+CREATE TABLE quality_day (
+    from_at         timestamptz PRIMARY KEY,
+    to_at           timestamptz NOT NULL CHECK (to_at > from_at),
+    kept_at         timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+ALTER TABLE quality_hour ENABLE ROW LEVEL SECURITY;                    -- and no policy: read through report_quality_v1
+ALTER TABLE quality_day ENABLE ROW LEVEL SECURITY;
+
+-- Quality as it can be read from traffic data, in the rows of quality_hour. Hours begin where they do in the time zone.
+CREATE FUNCTION quality_cells_v1(p_from timestamptz, p_to timestamptz, p_zone text) RETURNS TABLE (
+    hour_at timestamptz, level text, partner_id uuid, trunk_id uuid, destination text,
+    seizures bigint, answered bigint, measured bigint, effective bigint, talk_ms bigint, pdd jsonb
+) LANGUAGE sql STABLE AS $$
+    WITH seizure AS (
+        SELECT r.call_id, r.attempt_no, r.at, r.partner_id, r.trunk_id, r.destination, r.answered,
+               r.talk_ms, x.call_id IS NOT NULL AS measured,
+               x.call_id IS NOT NULL AND (r.answered OR x.fault IN ('caller', 'callee')) AS effective,
+               least(x.pdd_ms / 50, 1200) AS pdd
+          FROM cdr r LEFT JOIN attempt x ON x.call_id = r.call_id AND x.attempt_no = r.attempt_no
+         WHERE r.leg = 'termination' AND r.kind = 'first' AND r.at >= p_from AND r.at < p_to
+    ), last AS (
+        SELECT DISTINCT ON (s.call_id) s.* FROM seizure s ORDER BY s.call_id, s.attempt_no DESC
+    ), each AS (
+        SELECT date_trunc('hour', s.at, p_zone) AS hour_at, 'attempt' AS level, s.partner_id, s.trunk_id, s.destination,
+               s.answered, s.measured, s.effective, s.talk_ms, s.pdd
+          FROM seizure s
+        UNION ALL
+        SELECT date_trunc('hour', s.at, p_zone), 'call', o.partner_id, NULL, o.destination,
+               s.answered, s.measured, s.effective, s.talk_ms, s.pdd
+          FROM last s JOIN cdr o ON o.call_id = s.call_id AND o.leg = 'origination' AND o.attempt_no = 0
+                                AND o.kind = 'first' AND o.revision = 0
+           -- Both are numbered together; the bounds spare reading all months.
+           AND o.at >= p_from - interval '1 day' AND o.at < p_to + interval '1 day'
+    ), step AS (
+        SELECT e.hour_at, e.level, e.partner_id, e.trunk_id, e.destination, e.pdd, count(*) AS seizures,
+               count(*) FILTER (WHERE e.answered) AS answered, count(*) FILTER (WHERE e.measured) AS measured,
+               count(*) FILTER (WHERE e.effective) AS effective, sum(coalesce(e.talk_ms, 0)) AS talk_ms
+          FROM each e GROUP BY e.hour_at, e.level, e.partner_id, e.trunk_id, e.destination, e.pdd
+    )
+    SELECT s.hour_at, s.level, s.partner_id, s.trunk_id, s.destination, sum(s.seizures)::bigint, sum(s.answered)::bigint,
+           sum(s.measured)::bigint, sum(s.effective)::bigint, sum(s.talk_ms)::bigint,
+           coalesce(jsonb_object_agg(s.pdd::text, s.seizures) FILTER (WHERE s.pdd IS NOT NULL), '{}')
+      FROM step s GROUP BY s.hour_at, s.level, s.partner_id, s.trunk_id, s.destination
+$$;
+
+-- Keep the quality of whole days that are numbered and not kept yet, before their traffic data may go. Returns the days kept.
+-- To be called before each purge, and at the close of a month. Days begin in the time zone; one day is one transaction's work.
+CREATE FUNCTION quality_keep_v1(p_zone text, p_days integer DEFAULT 400) RETURNS integer LANGUAGE plpgsql AS $$
+DECLARE
+    horizon timestamptz := (SELECT max(c.until) FROM cdr_pass c);
+    begins timestamptz;
+    ends timestamptz;
+    kept integer := 0;
+BEGIN
+    PERFORM pg_advisory_xact_lock(hashtextextended('quality_keep', 0));
+    begins := coalesce((SELECT max(d.to_at) FROM quality_day d),
+                       (SELECT date_trunc('day', r.at, p_zone) FROM cdr r ORDER BY r.cdr_no LIMIT 1));
+    WHILE begins IS NOT NULL AND kept < p_days LOOP
+        -- To the next midnight there: a day may have 23 or 25 hours, and the time zone may have been another one before.
+        ends := date_trunc('day', date_trunc('day', begins, p_zone) + interval '36 hours', p_zone);
+        EXIT WHEN ends > coalesce(horizon, '-infinity');
+        INSERT INTO quality_hour SELECT * FROM quality_cells_v1(begins, ends, p_zone);
+        INSERT INTO quality_day (from_at, to_at) VALUES (begins, ends);
+        kept := kept + 1;
+        begins := ends;
+    END LOOP;
+    RETURN kept;
+END $$;
+
+-- By what a report is ordered, as text that sorts like what it means. hour: of the day; week_hour: 1 (Monday) to 7, and the hour.
+CREATE FUNCTION report_key_v1(
+    p_by text, p_at timestamptz, p_zone text, p_destination text, p_partner_id uuid, p_trunk_id uuid, p_purpose text
+) RETURNS text LANGUAGE sql STABLE PARALLEL SAFE AS $$
+    SELECT CASE p_by
+        WHEN 'destination' THEN p_destination
+        WHEN 'partner' THEN coalesce(p_partner_id::text, '')
+        WHEN 'trunk' THEN coalesce(p_trunk_id::text, '')
+        WHEN 'purpose' THEN p_purpose
+        WHEN 'day' THEN to_char(p_at AT TIME ZONE p_zone, 'YYYY-MM-DD')
+        WHEN 'hour' THEN to_char(p_at AT TIME ZONE p_zone, 'HH24')
+        WHEN 'week_hour' THEN to_char(p_at AT TIME ZONE p_zone, 'ID HH24')
+        ELSE ''
+    END
+$$;
+
+-- Traffic and money of [p_from, p_to), by each that p_by names; sums of records, so that they are those of files and statements.
+-- Of a partner: its subscribers' calls, and what its own trunks carried as cost; nothing of other carriers. p_partner_id without
+-- a partner asking: its subscribers' calls and what all carriers got for these.
+-- A row has one currency on each side; where they differ, a call is in two rows. Corrections count where they were made.
+CREATE FUNCTION report_money_v1(
+    p_from timestamptz, p_to timestamptz, p_zone text, p_by text[], p_partner_id uuid
+) RETURNS TABLE (
+    by text, key text, currency text, calls bigint, answered bigint, talk_ms bigint, billed_s bigint, covered_s bigint,
+    free_calls bigint, free_s bigint, bundle_calls bigint, bundle_s bigint, gross_micro bigint, tax_micro bigint,
+    usage_micro bigint, carried bigint, carried_s bigint, cost_micro bigint, corrections bigint
+) LANGUAGE sql STABLE SECURITY DEFINER SET search_path = bridge, pg_temp AS $$
+    WITH asked AS (
+        SELECT partner_asking_v1() AS asking, coalesce(partner_asking_v1(), p_partner_id) AS partner_id
+    ), o AS (
+        SELECT r.* FROM cdr r CROSS JOIN asked a
+         WHERE r.leg IN ('origination', 'usage') AND r.at >= p_from AND r.at < p_to
+           AND (a.partner_id IS NULL OR r.partner_id = a.partner_id)
+    ), t AS (
+        SELECT r.* FROM cdr r CROSS JOIN asked a
+         WHERE r.leg = 'termination' AND r.file_type <> 'quality' AND r.at >= p_from AND r.at < p_to
+           AND (a.asking IS NULL OR r.partner_id = a.asking)
+    ), line AS MATERIALIZED (
+        SELECT coalesce(o.at, t.at) AS at, coalesce(o.partner_id, f.partner_id) AS partner_id,
+               coalesce(o.destination, f.destination, t.destination) AS destination, coalesce(t.trunk_id, g.trunk_id) AS trunk_id,
+               coalesce(o.leg, '') AS leg, coalesce(o.kind, t.kind) AS kind, o.answered, o.talk_ms, o.billed_s, o.covered_s,
+               coalesce(o.purpose, 'wholesale') AS purpose, o.amount_micro, tax_in_v1(o.amount_micro, o.tax) AS tax_micro, o.currency,
+               t.billed_s AS carried_s, t.amount_micro AS cost_micro, t.currency AS cost_currency, t.kind AS t_kind
+          FROM o FULL JOIN t ON t.call_id = o.call_id AND t.kind = o.kind AND t.revision = o.revision
+          -- The cost of a call that is numbered elsewhere, or of which only one side was corrected
+          LEFT JOIN LATERAL (
+              SELECT n.partner_id, n.destination FROM cdr n CROSS JOIN asked a
+               WHERE o.call_id IS NULL AND n.call_id = t.call_id AND n.leg = 'origination' AND n.attempt_no = 0
+                 AND n.kind = 'first' AND n.revision = 0 AND (a.asking IS NULL OR n.partner_id = a.asking) LIMIT 1
+          ) f ON true
+          LEFT JOIN LATERAL (
+              SELECT n.trunk_id FROM cdr n CROSS JOIN asked a
+               WHERE t.call_id IS NULL AND o.kind <> 'first' AND n.call_id = o.call_id AND n.leg = 'termination' AND n.kind = 'first'
+                 AND n.revision = 0 AND n.answered AND (a.asking IS NULL OR n.partner_id = a.asking)
+               ORDER BY n.attempt_no DESC LIMIT 1
+          ) g ON true
+         WHERE p_partner_id IS NULL OR partner_asking_v1() IS NOT NULL OR coalesce(o.partner_id, f.partner_id) = p_partner_id
+    ), side AS (
+        SELECT l.at, l.partner_id, l.destination, l.trunk_id, l.leg, l.kind, l.answered, l.talk_ms, l.billed_s, l.covered_s, l.purpose,
+               l.amount_micro, l.tax_micro, coalesce(l.currency, l.cost_currency)::text AS currency, w.t_kind, w.carried_s, w.cost_micro
+          FROM line l LEFT JOIN LATERAL (SELECT l.t_kind, l.carried_s, l.cost_micro
+                                          WHERE l.cost_currency = coalesce(l.currency, l.cost_currency)) w ON true
+        UNION ALL
+        SELECT l.at, l.partner_id, l.destination, l.trunk_id, '', l.kind, NULL, NULL, NULL, NULL, l.purpose,
+               NULL, NULL, l.cost_currency::text, l.t_kind, l.carried_s, l.cost_micro
+          FROM line l WHERE l.cost_currency <> l.currency
+    )
+    SELECT k.by, report_key_v1(k.by, s.at, p_zone, s.destination, s.partner_id, s.trunk_id, s.purpose), s.currency,
+           count(*) FILTER (WHERE s.leg = 'origination' AND s.kind = 'first'),
+           count(*) FILTER (WHERE s.leg = 'origination' AND s.kind = 'first' AND s.answered),
+           coalesce(sum(s.talk_ms) FILTER (WHERE s.leg = 'origination'), 0)::bigint,
+           coalesce(sum(s.billed_s) FILTER (WHERE s.leg = 'origination'), 0)::bigint,
+           coalesce(sum(s.covered_s), 0)::bigint,
+           count(*) FILTER (WHERE s.leg <> '' AND s.purpose IN ('destination', 'on-net') AND s.kind = 'first' AND s.answered),
+           coalesce(sum(s.billed_s) FILTER (WHERE s.purpose IN ('destination', 'on-net')), 0)::bigint,
+           count(*) FILTER (WHERE s.leg <> '' AND s.purpose = 'bundle' AND s.kind = 'first'),
+           coalesce(sum(s.billed_s) FILTER (WHERE s.purpose = 'bundle'), 0)::bigint,
+           coalesce(sum(s.amount_micro), 0)::bigint, coalesce(sum(s.tax_micro), 0)::bigint,
+           coalesce(sum(s.amount_micro) FILTER (WHERE s.leg = 'usage'), 0)::bigint,
+           count(*) FILTER (WHERE s.t_kind = 'first'), coalesce(sum(s.carried_s), 0)::bigint, coalesce(sum(s.cost_micro), 0)::bigint,
+           count(*) FILTER (WHERE s.kind <> 'first')
+      FROM side s CROSS JOIN unnest(p_by) AS k (by) GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
+$$;
+
+-- Quality of [p_from, p_to), by each that p_by names: from what is kept where a day is, else from traffic data. By trunk it counts
+-- attempts, by all else calls. A partner sees its subscribers' calls, and by trunk its own trunks.
+CREATE FUNCTION report_quality_v1(
+    p_from timestamptz, p_to timestamptz, p_zone text, p_by text[], p_partner_id uuid
+) RETURNS TABLE (
+    by text, key text, seizures bigint, answered bigint, measured bigint, effective bigint, talk_ms bigint, pdd jsonb
+) LANGUAGE sql STABLE SECURITY DEFINER SET search_path = bridge, pg_temp AS $$
+    WITH whole AS MATERIALIZED (
+        SELECT d.from_at, d.to_at FROM quality_day d WHERE d.from_at < p_to AND d.to_at > p_from
+    ), edge AS (
+        SELECT p_from AS at UNION SELECT p_to UNION SELECT greatest(w.from_at, p_from) FROM whole w
+        UNION SELECT least(w.to_at, p_to) FROM whole w
+    ), piece AS (
+        SELECT e.at AS from_at, lead(e.at) OVER (ORDER BY e.at) AS to_at FROM edge e
+    ), cell AS (
+        SELECT h.* FROM whole w JOIN quality_hour h ON h.hour_at >= w.from_at AND h.hour_at < w.to_at
+         WHERE h.hour_at >= p_from AND h.hour_at < p_to
+        UNION ALL
+        SELECT c.* FROM piece g CROSS JOIN LATERAL quality_cells_v1(g.from_at, g.to_at, p_zone) c
+         WHERE g.to_at IS NOT NULL AND NOT EXISTS (SELECT 1 FROM whole w WHERE w.from_at <= g.from_at AND w.to_at >= g.to_at)
+    ), row AS (
+        SELECT k.by, report_key_v1(k.by, c.hour_at, p_zone, c.destination, c.partner_id, c.trunk_id, 'quality') AS key, c.*
+          FROM cell c CROSS JOIN unnest(p_by) AS k (by)
+         WHERE c.level = CASE k.by WHEN 'trunk' THEN 'attempt' ELSE 'call' END
+           AND (coalesce(partner_asking_v1(), p_partner_id) IS NULL OR c.partner_id = coalesce(partner_asking_v1(), p_partner_id))
+    ), step AS (
+        SELECT r.by, r.key, p.key AS step, sum(p.value::bigint) AS seizures
+          FROM row r CROSS JOIN LATERAL jsonb_each_text(r.pdd) p GROUP BY r.by, r.key, p.key
+    ), steps AS (
+        SELECT s.by, s.key, jsonb_object_agg(s.step, s.seizures) AS pdd FROM step s GROUP BY s.by, s.key
+    )
+    SELECT r.by, r.key, sum(r.seizures)::bigint, sum(r.answered)::bigint, sum(r.measured)::bigint, sum(r.effective)::bigint,
+           sum(r.talk_ms)::bigint, coalesce((SELECT s.pdd FROM steps s WHERE s.by = r.by AND s.key = r.key), '{}')
+      FROM row r GROUP BY r.by, r.key ORDER BY r.by, r.key
+$$;
+REVOKE ALL ON FUNCTION quality_keep_v1(text, integer) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION report_money_v1(timestamptz, timestamptz, text, text[], uuid) TO callbridge_partner;
+GRANT EXECUTE ON FUNCTION report_quality_v1(timestamptz, timestamptz, text, text[], uuid) TO callbridge_partner;
+
+-- ---------------------------------------------------------------- bills
+
+-- Bills and their balances go by the account.
+CREATE INDEX cdr_account ON cdr (account_id, at) WHERE leg <> 'termination';
+
+-- Whether a subscriber's bill has numbers whole or without their last three digits (TDDDG § 11 (1)). The choice made last
+-- before a period holds for it; without one, numbers are shortened.
+CREATE TABLE bill_choice (
+    choice_id       uuid PRIMARY KEY DEFAULT uuidv7(),
+    subscriber_id   uuid NOT NULL REFERENCES subscriber,
+    partner_id      uuid,
+    numbers         text NOT NULL CHECK (numbers IN ('full', 'short')),
+    actor           text NOT NULL CHECK (actor <> ''),
+    chosen_at       timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+CREATE INDEX bill_choice_of ON bill_choice (subscriber_id, chosen_at);
+CREATE TRIGGER bill_choice_insert_only BEFORE UPDATE OR DELETE ON bill_choice
+    FOR EACH ROW EXECUTE FUNCTION insert_only_v1();
+CREATE TRIGGER bill_choice_no_truncate BEFORE TRUNCATE ON bill_choice
+    FOR EACH STATEMENT EXECUTE FUNCTION insert_only_v1();
+GRANT SELECT (choice_id, subscriber_id, partner_id, numbers, actor, chosen_at) ON bill_choice TO callbridge_partner;
+ALTER TABLE bill_choice ENABLE ROW LEVEL SECURITY;
+CREATE POLICY own ON bill_choice TO callbridge_partner USING (partner_id = (SELECT partner_asking_v1()));
+
+-- ---------------------------------------------------------------- traffic data goes when its time has come
+-- TDDDG §§9–12. The books, the records and what was proved of it stay.
+
+-- What numbers of a month's calls are turned into pseudonyms with: HMAC-SHA256 (RFC 2104), the key padded for its inner and its outer
+-- hash. Once all calls of the month are purged the key is destroyed: then nobody can tell any more which number a pseudonym was.
+CREATE TABLE pseudonym_key (
+    month           date PRIMARY KEY CHECK (extract(day FROM month) = 1),  -- in which the calls were admitted (UTC)
+    inner_pad       bytea CHECK (length(inner_pad) = 64),
+    outer_pad       bytea CHECK (length(outer_pad) = 64),
+    made_at         timestamptz NOT NULL DEFAULT clock_timestamp(),
+    destroyed_at    timestamptz,
+    CHECK (num_nulls(inner_pad, outer_pad) = CASE WHEN destroyed_at IS NULL THEN 0 ELSE 2 END)
+);
+
+-- The proof of what was purged: each line follows the one before. rows of what, whose time had come from_day to until_day (exclusive).
+CREATE TABLE purge_log (
+    purge_no        bigint PRIMARY KEY CHECK (purge_no > 0),
+    at              timestamptz NOT NULL,
+    rule            text NOT NULL CHECK (rule IN ('billing', 'settlement', 'quality', 'age', 'all')),
+    what            text NOT NULL CHECK (what ~ '^[a-z_ ]+$'),
+    from_day        date,
+    until_day       date NOT NULL,
+    rows            bigint NOT NULL CHECK (rows >= 0),
+    previous        bytea NOT NULL CHECK (length(previous) = 32),
+    hash            bytea NOT NULL CHECK (length(hash) = 32)
+);
+CREATE TRIGGER purge_log_insert_only BEFORE UPDATE OR DELETE ON purge_log FOR EACH ROW EXECUTE FUNCTION insert_only_v1();
+CREATE TRIGGER purge_log_no_truncate BEFORE TRUNCATE ON purge_log FOR EACH STATEMENT EXECUTE FUNCTION insert_only_v1();
+
+CREATE FUNCTION purge_hash_v1(
+    p_previous bytea, p_no bigint, p_at timestamptz, p_rule text, p_what text, p_from_day date, p_until_day date, p_rows bigint
+) RETURNS bytea LANGUAGE sql STABLE AS $$
+    SELECT sha256(p_previous || convert_to(concat_ws('|', p_no, to_char(p_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'), p_rule,
+                                                     p_what, coalesce(to_char(p_from_day, 'YYYY-MM-DD'), ''),
+                                                     to_char(p_until_day, 'YYYY-MM-DD'), p_rows), 'UTF8'))
+$$;
+
+-- One line more, written by the one that purges.
+CREATE FUNCTION purge_note_v1(p_rule text, p_what text, p_from_day date, p_until_day date, p_rows bigint) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    last purge_log;
+    now_at timestamptz := clock_timestamp();
+    zeros CONSTANT bytea := decode(repeat('00', 32), 'hex');
+BEGIN
+    SELECT * INTO last FROM purge_log l ORDER BY l.purge_no DESC LIMIT 1;
+    INSERT INTO purge_log (purge_no, at, rule, what, from_day, until_day, rows, previous, hash)
+    VALUES (coalesce(last.purge_no, 0) + 1, now_at, p_rule, p_what, p_from_day, p_until_day, p_rows, coalesce(last.hash, zeros),
+            purge_hash_v1(coalesce(last.hash, zeros), coalesce(last.purge_no, 0) + 1, now_at, p_rule, p_what, p_from_day, p_until_day,
+                          p_rows));
+END $$;
+
+CREATE FUNCTION pseudonym_v1(p_key pseudonym_key, p_number text) RETURNS text LANGUAGE sql IMMUTABLE AS $$
+    SELECT 'p' || substr(encode(sha256((p_key).outer_pad || sha256((p_key).inner_pad || convert_to(p_number, 'UTF8'))), 'hex'), 1, 32)
+$$;
+
+-- A frozen tariff whose prefix is the number itself, as of a call within the app, keeps no more of it than its country.
+CREATE FUNCTION tariff_without_v1(p_tariff jsonb, p_number text) RETURNS jsonb LANGUAGE sql IMMUTABLE AS $$
+    SELECT CASE WHEN '+' || (p_tariff ->> 'prefix') = p_number
+                THEN jsonb_set(p_tariff, '{prefix}', to_jsonb(left(p_tariff ->> 'prefix', 2))) ELSE p_tariff END
+$$;
+
+-- The calls whose time had come before p_day and not before p_from, into the temporary table purge_due of the session. held: why one
+-- stays for now. Returns how many.
+CREATE FUNCTION purge_gather_v1(p_from date, p_day date) RETURNS bigint LANGUAGE plpgsql SET plan_cache_mode = force_custom_plan AS $$
+DECLARE
+    found bigint;
+    horizon timestamptz := (SELECT max(p.until) FROM cdr_pass p);
+BEGIN
+    CREATE TEMPORARY TABLE IF NOT EXISTS purge_due (n bigint PRIMARY KEY, call_id uuid, month date, rule text, until_day date, held text);
+    TRUNCATE purge_due;
+    INSERT INTO purge_due
+    WITH exported AS (                                                 -- how far each recipient has its files; NULL: none is written
+        SELECT r.partner_id, t.type, r.since_at,
+               coalesce((SELECT min(f.from_at) FROM cdr_file f WHERE f.recipient_id = r.recipient_id AND f.type = t.type
+                            AND f.state = 'planned'),
+                        (SELECT max(f.to_at) FROM cdr_file f WHERE f.recipient_id = r.recipient_id AND f.type = t.type), r.since_at) AS until
+          FROM cdr_recipient r CROSS JOIN LATERAL unnest(r.types) AS t (type)
+         WHERE r.enabled AND r.period <> 'manual'
+    )
+    SELECT row_number() OVER (ORDER BY x.call_id), x.call_id,
+           date_trunc('month', uuid_extract_timestamp(x.call_id) AT TIME ZONE 'UTC')::date, s.rule, s.last + 1,
+           CASE WHEN s.disputed THEN 'dispute'
+                WHEN s.at >= horizon OR EXISTS (SELECT FROM rerating r JOIN rerate_run n USING (run_id) WHERE r.call_id = x.call_id
+                                                   AND (n.closed_at IS NULL OR n.closed_at >= horizon)) THEN 'not numbered'
+                WHEN EXISTS (SELECT FROM cdr k JOIN exported o ON o.type = k.file_type AND k.at >= o.since_at AND k.at >= o.until
+                                                              AND (o.partner_id IS NULL OR o.partner_id = k.partner_id)
+                              WHERE k.call_id = x.call_id) THEN 'not exported'
+                WHEN EXISTS (SELECT FROM cdr k JOIN deal d ON d.partner_id = k.partner_id AND d.state <> 'draft'
+                               JOIN deal_version v ON v.deal_id = d.deal_id AND v.agreed @> k.at
+                              WHERE k.call_id = x.call_id AND k.purpose <> 'quality'
+                                AND NOT EXISTS (SELECT FROM statement q WHERE q.deal_id = d.deal_id AND q.state <> 'draft'
+                                                   AND k.at >= q.from_at AND k.at < q.to_at)) THEN 'not settled' END
+      FROM (SELECT DISTINCT k.call_id FROM cdr k WHERE k.delete_after >= p_from AND k.delete_after < p_day AND k.leg <> 'usage') x
+     CROSS JOIN LATERAL (SELECT max(k.delete_after) AS last, max(k.at) AS at, bool_or(dispute_holds_v1(k.cdr_no)) AS disputed,
+                                CASE WHEN bool_and(k.purpose = 'quality') THEN 'quality'
+                                     WHEN bool_or(k.purpose IN ('on-net', 'destination')) THEN 'settlement' ELSE 'billing' END AS rule
+                           FROM cdr k WHERE k.call_id = x.call_id) s
+     WHERE s.last < p_day AND EXISTS (SELECT FROM call c WHERE c.call_id = x.call_id AND c.purged_at IS NULL);
+    GET DIAGNOSTICS found = ROW_COUNT;
+    ANALYZE purge_due;
+    RETURN found;
+END $$;
+
+-- Purge what was gathered, of rows p_after + 1 to p_to, and write the proof. The month's keys are there. One transaction: it is done
+-- and proved, or neither.
+CREATE FUNCTION purge_calls_v1(p_after bigint, p_to bigint) RETURNS bigint LANGUAGE plpgsql
+SET plan_cache_mode = force_custom_plan SET enable_seqscan = off AS $$
+DECLARE
+    ids uuid[] := ARRAY(SELECT d.call_id FROM purge_due d WHERE d.n > p_after AND d.n <= p_to AND d.held IS NULL ORDER BY d.call_id);
+    until_day date := (SELECT max(d.until_day) FROM purge_due d WHERE d.n > p_after AND d.n <= p_to AND d.held IS NULL);
+    gone bigint;
+    step record;
+BEGIN
+    IF cardinality(ids) = 0 THEN
+        RETURN 0;
+    END IF;
+    UPDATE attempt x SET buy = tariff_without_v1(x.buy, c.b_number)
+      FROM call c WHERE c.call_id = ANY (ids) AND x.call_id = c.call_id AND '+' || (x.buy ->> 'prefix') = c.b_number;
+    FOR step IN
+        WITH done AS (
+            UPDATE call c
+               SET a_number = CASE WHEN c.a_number IN ('', 'anonymous') THEN c.a_number ELSE pseudonym_v1(k, c.a_number) END,
+                   b_number = CASE WHEN c.b_number = '' THEN '' ELSE pseudonym_v1(k, c.b_number) END,
+                   dialled = '', sip_call_id = '', uniqueid = '', sell = tariff_without_v1(c.sell, c.b_number),
+                   routes = CASE WHEN strpos(c.routes::text, ltrim(c.b_number, '+')) > 0 THEN NULL ELSE c.routes END,
+                   purged_at = clock_timestamp()
+              FROM purge_due d JOIN pseudonym_key k USING (month)
+             WHERE d.n > p_after AND d.n <= p_to AND d.held IS NULL AND c.call_id = d.call_id AND c.purged_at IS NULL
+            RETURNING d.rule, d.until_day
+        )
+        SELECT o.rule, min(o.until_day) AS from_day, max(o.until_day) AS last_day, count(*) AS rows FROM done o GROUP BY o.rule ORDER BY o.rule
+    LOOP
+        PERFORM purge_note_v1(step.rule, 'calls', step.from_day - 1, step.last_day, step.rows);
+    END LOOP;
+    DELETE FROM call_withheld w WHERE w.call_id = ANY (ids);
+    GET DIAGNOSTICS gone = ROW_COUNT;
+    IF gone > 0 THEN
+        PERFORM purge_note_v1('all', 'withheld numbers', NULL, until_day, gone);
+    END IF;
+    DELETE FROM whatsapp_call w WHERE w.call_id = ANY (ids);
+    GET DIAGNOSTICS gone = ROW_COUNT;
+    IF gone > 0 THEN
+        PERFORM purge_note_v1('all', 'whatsapp ids', NULL, until_day, gone);
+    END IF;
+    DELETE FROM discrepancy w WHERE w.call_id = ANY (ids);
+    GET DIAGNOSTICS gone = ROW_COUNT;
+    IF gone > 0 THEN
+        PERFORM purge_note_v1('all', 'discrepancies', NULL, until_day, gone);
+    END IF;
+    UPDATE voice_message w SET from_number = NULL WHERE w.call_id = ANY (ids) AND w.from_number IS NOT NULL;
+    GET DIAGNOSTICS gone = ROW_COUNT;
+    IF gone > 0 THEN
+        PERFORM purge_note_v1('all', 'senders of voice messages', NULL, until_day, gone);
+    END IF;
+    DELETE FROM event w WHERE w.subject_id = ANY (ids);
+    GET DIAGNOSTICS gone = ROW_COUNT;
+    IF gone > 0 THEN
+        PERFORM purge_note_v1('all', 'events', NULL, until_day, gone);
+    END IF;
+    RETURN cardinality(ids);
+END $$;
+
+-- What holds numbers and is of use for some days only: at most so many rows of it that are older than p_day. Returns how many.
+CREATE FUNCTION purge_aged_v1(p_what text, p_day date, p_limit integer) RETURNS bigint LANGUAGE plpgsql AS $$
+DECLARE
+    gone bigint;
+BEGIN
+    CASE p_what
+        WHEN 'events' THEN
+            DELETE FROM event e WHERE e.event_id IN (
+                SELECT o.event_id FROM event o
+                 WHERE o.event_id < uuid_floor_v1(p_day::timestamptz) AND split_part(o.kind, '.', 1) IN ('call', 'origination', 'subscriber',
+                                                                                              'voice_message', 'fraud')
+                 LIMIT p_limit);
+        WHEN 'ordered calls' THEN
+            DELETE FROM origination o WHERE o.origination_id IN (
+                SELECT r.origination_id FROM origination r WHERE r.ended_at < p_day LIMIT p_limit);
+        WHEN 'orders to switches' THEN
+            DELETE FROM switch_order o WHERE o.order_id IN (
+                SELECT r.order_id FROM switch_order r WHERE r.state IN ('done', 'failed') AND r.made_at < p_day LIMIT p_limit);
+        WHEN 'answers kept for repeats' THEN
+            DELETE FROM idempotency i USING (SELECT o.owner_id, o.key FROM idempotency o WHERE o.made_at < p_day LIMIT p_limit) o
+             WHERE i.owner_id = o.owner_id AND i.key = o.key;
+        WHEN 'numbers in the audit log' THEN
+            UPDATE audit_log a SET detail = detail_without_v1(a.detail) WHERE a.audit_id IN (
+                SELECT o.audit_id FROM audit_log o
+                 WHERE o.action LIKE 'origination.%' AND o.audit_id < uuid_floor_v1(p_day::timestamptz) AND o.detail <> detail_without_v1(o.detail)
+                 LIMIT p_limit);
+    END CASE;
+    GET DIAGNOSTICS gone = ROW_COUNT;
+    IF gone > 0 THEN
+        PERFORM purge_note_v1('age', p_what, NULL, p_day, gone);
+    END IF;
+    RETURN gone;
+END $$;

@@ -14,14 +14,21 @@ from bridge.api import (
     accounts,
     apps,
     audit_log,
+    billing,
     calls,
     camara,
+    cdr_files,
+    cdr_recipients,
     cdrs,
+    completeness,
     credentials,
     deals,
     decks,
+    disputes,
     events,
+    exports,
     health,
+    invoices,
     keys,
     messages,
     numbers,
@@ -33,11 +40,13 @@ from bridge.api import (
     problems,
     quotes,
     reference,
+    reports,
     rollout_members,
     rollout_waves,
     rollout_windows,
     rollouts,
     sign_in,
+    statements,
     subscribers,
     tmf,
     trials,
@@ -49,11 +58,13 @@ from bridge.api import (
 from bridge.api.guard import Guard
 from bridge.api.openapi import openapi
 from bridge.api.services import Services
+from bridge.partners.dispute import EVIDENCE_BYTES_MAX
 
 __all__ = ["Services", "create_app"]
 
 RESOURCES: Final = (
     partners,
+    billing,
     deals,
     trunks,
     decks,
@@ -67,8 +78,16 @@ RESOURCES: Final = (
     calls,
     originations,
     cdrs,
+    completeness,
+    exports,
+    cdr_files,
+    cdr_recipients,
     messages,
     usage,
+    reports,
+    statements,
+    invoices,
+    disputes,
     quotes,
     rollouts,
     rollout_windows,
@@ -99,9 +118,13 @@ _ABOUT: Final = """Calls between messenger apps and the phone network, for carri
 - **You see your own.** What is another partner's is not there: 404.
 """
 DECK_BYTES_MAX: Final = 64 << 20
-ROOMY: Final = {re.compile(r"/v1/decks/[^/]+/imports"): DECK_BYTES_MAX}
+ROOMY: Final = {
+    re.compile(r"/v1/decks/[^/]+/imports"): DECK_BYTES_MAX,
+    re.compile(r"/v1/disputes/[^/]+/evidence"): EVIDENCE_BYTES_MAX,
+}
 PATIENT: Final = re.compile(
-    r"/v1/events/stream|/v1/voice-messages/[^/]+/audio|/v1/decks/[^/]+/(?:imports(?:/[^/]+/(?:apply|report))?|rollback|rates)"
+    r"/v1/events/stream|/v1/voice-messages/[^/]+/audio|/v1/(?:exports|cdr-files)/[^/]+/file|/v1/reports/[^/]+"
+    r"|/v1/subscribers/[^/]+/bill(?:\.pdf)?|/v1/decks/[^/]+/(?:imports(?:/[^/]+/(?:apply|report))?|rollback|rates)"
 )
 
 

@@ -52,7 +52,9 @@ SCOPES: Final = (
 )
 ALL: Final = "*"
 # What partners may not do at all, whatever their key says.
-OPERATORS_ONLY: Final = frozenset({"apps:write", "deals:write", "partners:write"})
+OPERATORS_ONLY: Final = frozenset(
+    {"apps:write", "deals:write", "invoices:write", "partners:write", "statements:write"}
+)
 
 
 def givable(partner_id: UUID | None) -> Sequence[str]:

@@ -86,6 +86,13 @@ class Desk:
             await self._enter(conn, for_transaction=False)
             yield conn
 
+    @asynccontextmanager
+    async def reading_at_length(self) -> AsyncIterator[Connection]:
+        """The same on a connection of its own, in a transaction, whose statements may last."""
+        async with self._at_length() as conn:
+            await self._enter(conn, for_transaction=True)
+            yield conn
+
     async def create(
         self, action: str, body: BaseModel | None, work: Work, *, status: int = 201, at_length: bool = False
     ) -> Response:

@@ -115,6 +115,16 @@ AppId = id_type("app")
 CredentialId = id_type("sip")
 MessageId = id_type("msg")
 AuditId = id_type("aud")
+ExportId = id_type("exp")
+RecipientId = id_type("rcp")
+FileId = id_type("file")
+InvoiceId = id_type("inv")
+StatementId = id_type("stm")
+PaymentId = id_type("pay")
+DisputeId = id_type("dsp")
+EvidenceId = id_type("evd")
+NoteId = id_type("dsn")
+RunId = id_type("rcn")
 
 
 def printable(text: str) -> str:

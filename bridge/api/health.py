@@ -68,6 +68,8 @@ def _ages(services: Services) -> dict[str, int | None]:
 async def metrics(request: Request) -> Response:
     services: Services = request.app.state.services
     return Response(
-        render(services.agi(), services.books.versions, services.requests, services.overload()),
+        render(
+            services.agi(), services.books.versions, services.requests, services.overload(), services.jobs()
+        ),
         media_type=CONTENT_TYPE_LATEST,
     )

@@ -27,6 +27,7 @@ class Services:
     ami_state   down, up or refused; None in a worker that does not keep the switch
     hub         wakes streams of events
     overload    what keeps new calls away, and how many it turned away; empty: nothing does
+    jobs        jobs by state, and how late the latest is; empty: nobody counts them
     names       looks up the names of webhooks that are being made; sending has threads of its own
     """
 
@@ -39,6 +40,7 @@ class Services:
     limiter: Limiter = field(init=False)  # by partner
     hub: Hub = field(default_factory=Hub)
     overload: Callable[[], Mapping[str, float]] = dict
+    jobs: Callable[[], Mapping[str, float]] = dict
     names: Resolve = field(default_factory=Names)
     strangers: Limiter = field(init=False)  # by address: requests without a valid key
     phones: Limiter = field(default_factory=lambda: Limiter(PHONE_QUOTA))  # by subscriber

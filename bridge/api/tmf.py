@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from datetime import datetime
+from dataclasses import dataclass
+from datetime import date, datetime
 from typing import Annotated, Any, Final
 from uuid import UUID
 
@@ -19,18 +19,22 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from bridge.api.desk import Desk, Needs, Reads
 from bridge.api.fields import Instant, Told, read_id, show_at, show_id
-from bridge.api.page import PAGE_MAX
-from bridge.api.problems import Problem, responses
+from bridge.api.page import LAST, PAGE_MAX
+from bridge.api.problems import responses
 from bridge.api.route import routes
 from bridge.calls import cdrs
 from bridge.database import Connection
 from bridge.errors import NotFound
+from bridge.exports.store import invoice as invoices
 from bridge.telephony.money import format_micro
 
 router = routes("tmf", "/tmf-api")
 Reader = Annotated[Desk, Depends(Reads("cdrs:read"), scope="function")]
 
+BillReader = Annotated[Desk, Depends(Needs("invoices:read"))]
+
 USAGE: Final = "/tmf-api/usageManagement/v4/usage"
+BILLS: Final = "/tmf-api/customerBillManagement/v4/customerBill"
 OFFSET_MAX: Final = 1000
 _FIELDS: Final = r"^[A-Za-z@]{1,40}(,[A-Za-z@]{1,40}){0,19}$"
 
@@ -77,13 +81,29 @@ class TmfUsage(BaseModel):
     ratedProductUsage: list[Rated] | None = None  # noqa: N815
 
 
+class TmfMoney(Told):
+    """value: a JSON number, as TMF678 has it; the invoice has the exact decimal string."""
+
+    unit: str = Field(examples=["EUR"])
+    value: float
+
+
 class CustomerBill(BaseModel):
-    """A bill. There are none before invoices are made."""
+    """An invoice of `/v1/invoices`, by the same id with `inv_`. Self-billed ones are what we pay."""
 
     model_config = ConfigDict(frozen=True, extra="allow")
 
-    id: str
+    id: str = Field(examples=["inv_019a0c0e5d7a7cc0b5a1c9f3d2e4b6a8"])
     href: str
+    billNo: str | None = None  # noqa: N815
+    billDate: datetime | None = None  # noqa: N815
+    state: str | None = Field(None, examples=["validated", "sent", "partiallySettled", "settled", "onHold"])
+    amountDue: TmfMoney | None = None  # noqa: N815
+    remainingAmount: TmfMoney | None = None  # noqa: N815
+    taxExcludedAmount: TmfMoney | None = None  # noqa: N815
+    taxIncludedAmount: TmfMoney | None = None  # noqa: N815
+    paymentDueDate: datetime | None = None  # noqa: N815
+    relatedParty: list[TmfParty] | None = None  # noqa: N815
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +183,51 @@ def of_call(line: str) -> dict[str, Any]:
         "relatedParty": _parties(told),
         "ratedProductUsage": _rated(told["charge"], told["currency"]),
         "@type": "Usage",
+    }
+
+
+def of_invoice(row: Mapping[str, Any]) -> dict[str, Any]:
+    """An invoice in TM Forum's words."""
+    key = show_id("inv", row["invoice_id"])
+
+    def money(cents: int) -> dict[str, Any]:
+        return {"unit": row["currency"], "value": cents / 100}  # the standard's number, made at the very edge
+
+    def day(on: date) -> str:
+        return f"{on.isoformat()}T00:00:00Z"
+
+    return {
+        "id": key,
+        "href": f"{BILLS}/{key}",
+        "billNo": row["number"],
+        "billDate": day(row["issued_on"]),
+        "billingPeriod": {"startDateTime": day(row["from_on"]), "endDateTime": day(row["until_on"])},
+        "category": {"380": "normal", "381": "credit", "389": "selfBilled"}[row["type"]],
+        "runType": "onCycle",
+        "state": row["state"],
+        "lastUpdate": show_at(row["settled_at"] or row["sent_at"] or row["validated_at"]),
+        "amountDue": money(row["gross_cents"]),
+        "remainingAmount": money(row["gross_cents"] - row["paid_cents"]),
+        "taxExcludedAmount": money(row["net_cents"]),
+        "taxIncludedAmount": money(row["gross_cents"]),
+        "paymentDueDate": day(row["due_on"]),
+        "billDocument": [
+            {
+                "id": f"{key}.{kind}",
+                "name": f"{row['number']}.{kind}",
+                "mimeType": f"application/{kind}",
+                "url": f"/v1/invoices/{key}/invoice.{kind}",
+            }
+            for kind in ("pdf", "xml")
+        ],
+        "relatedParty": [
+            {
+                "id": show_id("prt", row["partner_id"]),
+                "role": "seller" if row["self_billed"] else "buyer",
+                "@referredType": "Organization",
+            },
+        ],
+        "@type": "CustomerBill",
     }
 
 
@@ -283,19 +348,32 @@ async def read_tmf_usage(
 @router.get(
     "/customerBillManagement/v4/customerBill",
     response_model=list[CustomerBill],
-    dependencies=[Depends(Needs("cdrs:read"))],
-    summary="Bills (TMF678); none before there are invoices",
+    summary="Bills (TMF678), newest first",
 )
-async def list_tmf_bills(sliced: Sliced) -> Response:
-    return _listed([], replace(sliced, offset=0), 0, None)
+async def list_tmf_bills(request: Request, desk: BillReader, sliced: Sliced) -> Response:
+    """Invoices that have a number. All of them, with their lines: `/v1/invoices`."""
+    end = sliced.offset + sliced.limit
+    async with desk.reading() as conn:
+        rows = await invoices.bills(conn, LAST, end + 1, desk.principal.partner_id)
+    following = None
+    if len(rows) > end and end <= OFFSET_MAX:
+        following = request.url.include_query_params(offset=end, limit=sliced.limit)
+    link = f'<{following.path}?{following.query}>; rel="next"' if following else None
+    total = None if len(rows) > end else len(rows)
+    return _listed([of_invoice(row) for row in rows[sliced.offset : end]], sliced, total, link)
 
 
 @router.get(
     "/customerBillManagement/v4/customerBill/{id}",
     response_model=CustomerBill,
     responses=responses(404),
-    dependencies=[Depends(Needs("cdrs:read"))],
     summary="One bill (TMF678)",
 )
-async def read_tmf_bill(_: Annotated[str, Path(alias="id", max_length=80)]) -> Response:
-    raise Problem(404, "There is no such bill.")
+async def read_tmf_bill(
+    desk: BillReader, key: Annotated[str, Path(alias="id", pattern="^inv_[0-9a-f]{32}$")]
+) -> Response:
+    async with desk.reading() as conn:
+        row = await invoices.invoice(conn, read_id("inv", key))
+    if row["number"] is None:
+        raise NotFound("There is no such bill.")
+    return desk.shown(of_invoice(row))

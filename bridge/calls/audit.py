@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator, Mapping
-from datetime import datetime
+from datetime import date, datetime
 from decimal import Decimal
 from typing import Any, Final
 from uuid import UUID
@@ -42,6 +42,16 @@ _ASKED: Final[Mapping[str, Query]] = {
     "bundles_are_paid_once": queries.allowance.audit_purchases,
     "usage_is_booked_as_rated": queries.allowance.audit_usage,
     "activated_members_and_no_others_may_call": queries.rollouts.audit_allowed,
+    "numbers_of_invoices_have_no_gap": queries.invoices.audit_numbers,
+    "invoices_have_their_documents": queries.invoices.audit_documents,
+    "invoices_come_to_their_totals": queries.invoices.audit_totals,
+    "invoices_are_booked": queries.invoices.audit_bookings,
+    "invoices_are_paid_as_booked": queries.invoices.audit_payments,
+    "statements_equal_their_lines": queries.statements.audit_totals,
+    "settlements_and_payments_are_of_statements": queries.statements.audit_strays,
+    "statements_are_paid_as_booked": queries.statements.audit_payments,
+    "records_are_numbered_without_gaps": queries.sequence.audit_gaps,
+    "the_proof_of_purges_is_whole": queries.retention.audit_log,
 }
 
 
@@ -52,10 +62,10 @@ async def audit(conn: Connection) -> dict[str, list[dict[str, Any]]]:
     than a small one. On a connection with a statement timeout it may be cut short.
     """
     async with conn.transaction(isolation="repeatable_read", readonly=True):
-        found = {name: await _first(query.stream(conn)) for name, query in _ASKED.items()}
-        found["charges_follow_from_frozen_rates"] = await _first(_charges(conn))
-        found["costs_follow_from_frozen_rates"] = await _first(_costs(conn))
-        found["reratings_follow_from_frozen_rates"] = await _first(audit_reratings(conn))
+        found = {name: await first_findings(query.stream(conn)) for name, query in _ASKED.items()}
+        found["charges_follow_from_frozen_rates"] = await first_findings(_charges(conn))
+        found["costs_follow_from_frozen_rates"] = await first_findings(_costs(conn))
+        found["reratings_follow_from_frozen_rates"] = await first_findings(audit_reratings(conn))
         found["rollouts_follow_from_their_events"] = (await all_replayed(conn))[:FINDINGS_MAX]
         return found
 
@@ -106,7 +116,8 @@ async def _costs(conn: Connection) -> AsyncIterator[dict[str, Any]]:
             yield {"call_id": row["call_id"], "attempt_no": row["attempt_no"], **kept, "recomputed": again}
 
 
-async def _first(rows: AsyncIterator[Mapping[str, Any]]) -> list[dict[str, Any]]:
+async def first_findings(rows: AsyncIterator[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """As many as are listed, JSON-able."""
     found: list[dict[str, Any]] = []
     async for row in rows:
         found.append({name: _plain(value) for name, value in row.items()})
@@ -121,4 +132,4 @@ def _plain(value: Any) -> Any:
         return int(value)
     if isinstance(value, UUID):
         return str(value)
-    return value.isoformat() if isinstance(value, datetime) else value
+    return value.isoformat() if isinstance(value, date) else value

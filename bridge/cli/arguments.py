@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, date, datetime
+from enum import Enum
 from typing import Annotated
 from uuid import uuid4
 
@@ -10,6 +11,13 @@ import typer
 
 from bridge.ledger.exchange import parse_rate
 from bridge.telephony.money import parse_micro
+
+
+class Language(Enum):
+    """Of documents on paper."""
+
+    de = "de"
+    en = "en"
 
 
 def amount_micro(text: str) -> int:

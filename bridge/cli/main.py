@@ -5,28 +5,40 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 from uuid import UUID
 
 import typer
 
 from bridge.cli import (
     account,
+    bill,
     bundle,
+    close,
     deck,
+    dispute,
+    export,
     fx,
+    invoice,
+    jobs,
     key,
     partner,
     period,
     phone,
     plan,
     price,
+    reconcile,
+    report,
     rerate,
+    retention,
     rollout,
+    simulate,
+    statement,
     trial,
     user,
 )
 from bridge.cli.base import ConfigFile, Json, settings_of, with_database
+from bridge.database import Connection
 from bridge.errors import BridgeError, ConfigError
 
 app = typer.Typer(
@@ -34,11 +46,36 @@ app = typer.Typer(
 )
 conf_app = typer.Typer(help="The switch's configuration.", no_args_is_help=True)
 app.add_typer(conf_app, name="conf")
-for topic in (account, bundle, deck, fx, key, partner, period, phone, plan, rerate, rollout, user):
+TOPICS = (
+    account,
+    bundle,
+    deck,
+    dispute,
+    export,
+    fx,
+    invoice,
+    jobs,
+    key,
+    partner,
+    period,
+    phone,
+    plan,
+    reconcile,
+    report,
+    rerate,
+    retention,
+    rollout,
+    statement,
+    user,
+)
+for topic in TOPICS:
     app.add_typer(topic.app, name=topic.__name__.rpartition(".")[2])
 rollout.app.command()(trial.trial)
 app.command()(price.explain)
+app.command()(bill.bill)
 app.command()(price.quote)
+app.command()(simulate.simulate)
+app.command()(close.close)
 
 
 def main() -> None:
@@ -74,6 +111,14 @@ def worker(config_file: ConfigFile = None) -> None:
     from bridge.app import serve_one
 
     uvloop.run(serve_one(settings_of(config_file), leash=sys.stdin.fileno()))
+
+
+@app.command(hidden=True)
+def job() -> None:
+    """One job of a worker, which says on standard input which."""
+    from bridge.jobs.process import main as run
+
+    run()
 
 
 @app.command()
@@ -160,12 +205,26 @@ def hangup(call_id: UUID, config_file: ConfigFile = None) -> None:
 
 
 @app.command()
-def audit(config_file: ConfigFile = None, as_json: Json = False) -> None:
-    """Prove the invariants of the books. Exit 1 and the offending ids when one is broken."""
-    from bridge.calls.audit import audit as run
+def audit(
+    completeness: Annotated[
+        bool,
+        typer.Option(
+            "--completeness", help="That every ended call has its records, and no number is missing."
+        ),
+    ] = False,
+    config_file: ConfigFile = None,
+    as_json: Json = False,
+) -> None:
+    """Prove the invariants of the books, or of the records. Exit 1 and the offending ids when one is broken."""
+    from bridge.calls.audit import audit as audit_calls
+    from bridge.exports.completeness import audit_completeness
+    from bridge.partners.store.statement_audit import audit_statements
     from bridge.telling import tell_audit
 
-    findings = with_database(settings_of(config_file), run)
+    async def books(conn: Connection) -> dict[str, list[dict[str, Any]]]:
+        return await audit_calls(conn) | await audit_statements(conn)
+
+    findings = with_database(settings_of(config_file), audit_completeness if completeness else books)
     print(json.dumps(findings) if as_json else tell_audit(findings))
     raise typer.Exit(1 if any(findings.values()) else 0)
 

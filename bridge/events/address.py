@@ -132,7 +132,7 @@ def checked(target: Target, found: Sequence[str], allowed: Sequence[Network]) ->
     ]
     if not all(let or is_public(one) for let, one in zip(let_in, addresses, strict=True)):
         raise AddressRefused("Its host is no public address.")
-    if target.scheme != "https" and not all(let_in):
+    if target.scheme == "http" and not all(let_in):
         raise AddressRefused("It should begin with https://.")
     return [str(one) for one in addresses]
 

@@ -56,16 +56,41 @@ class _Overload:
         )
 
 
-def render(agi: Mapping[str, int], books: int, requests: Requests, overload: Mapping[str, float]) -> bytes:
+class _Jobs:
+    """Jobs of the whole house, as this worker counted them last."""
+
+    def __init__(self, figures: Mapping[str, float]) -> None:
+        self._figures = figures
+
+    def collect(self) -> Iterable[Metric]:
+        jobs = GaugeMetricFamily("callbridge_jobs", "Jobs of the house by state", labels=["state"])
+        for state in ("queued", "running", "done", "failed"):
+            jobs.add_metric([state], self._figures.get(state, 0))
+        yield jobs
+        yield GaugeMetricFamily(
+            "callbridge_jobs_late_seconds", "How long what is due has waited", self._figures["late_s"]
+        )
+
+
+def render(
+    agi: Mapping[str, int],
+    books: int,
+    requests: Requests,
+    overload: Mapping[str, float],
+    jobs: Mapping[str, float],
+) -> bytes:
     """The text exposition format.
 
     agi       sessions `accepted`, and by ending
     books     versions loaded
     overload  see `Overload.figures`; empty: nothing is turned away
+    jobs      by state, and `late_s`; empty: they are not counted here
     """
     registry = CollectorRegistry()
     registry.register(_Worker(agi, books))
     if overload:
         registry.register(_Overload(overload))
+    if jobs:
+        registry.register(_Jobs(jobs))
     registry.register(requests)
     return generate_latest(registry)

@@ -1,16 +1,21 @@
-"""A rate deck's file, CSV or XLSX, as rows of text. What a cell means is judged elsewhere; nothing is guessed here."""
+"""A file of rows, CSV or XLSX, as text: a rate deck's, or a partner's calls. What a cell means is judged elsewhere.
+
+Nothing is guessed here.
+"""
 
 from __future__ import annotations
 
 import codecs
 import csv
+import gzip
 import io
 import zipfile
-from collections.abc import Iterator
+import zlib
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
-from typing import BinaryIO, Final
+from typing import BinaryIO, Final, cast
 
 from openpyxl import load_workbook
 from openpyxl.cell.read_only import ReadOnlyCell
@@ -18,7 +23,9 @@ from openpyxl.cell.read_only import ReadOnlyCell
 from bridge.errors import DeckError
 from bridge.rating.deck_columns import column_of
 
-DELIMITERS: Final = (",", ";", "\t")
+DELIMITERS: Final = (",", ";", "\t", "|")
+_GZIP_MAGIC: Final = b"\x1f\x8b"
+_GZIP_BYTES_MAX: Final = 4 << 30  # unpacked
 _XLSX_MAGIC: Final = b"PK\x03\x04"
 _XLSX_BYTES_MAX: Final = 1 << 30  # unpacked; a small file may hold a bomb
 _ROWS_MAX: Final = 1 << 20  # of a sheet; a row that names itself further down is filled up to with empty ones
@@ -39,31 +46,55 @@ class Sheet:
     comma_is_decimal: bool
 
 
-def open_sheet(file: BinaryIO, encoding: str | None = None) -> Sheet:
-    """Read a file from its beginning, row by row, so that memory does not grow with it.
+def open_sheet(
+    file: BinaryIO,
+    encoding: str | None = None,
+    *,
+    known: Callable[[str], object | None] = column_of,
+    delimiter: str | None = None,
+    lenient: bool = False,
+) -> Sheet:
+    """Read a file from its beginning, row by row, so that memory does not grow with it. CSV may be packed by gzip.
 
-    encoding  of a CSV file that is neither UTF-8 nor UTF-16 with a byte order mark, such as latin-1
-    raises    DeckError, here or while the rows are read: no such file can be read, and how to save it instead
+    encoding   of a CSV file that is neither UTF-8 nor UTF-16 with a byte order mark, such as latin-1
+    known      what a header is called here; None: none of ours
+    delimiter  of a CSV file; None: whichever makes most headers known
+    lenient    bytes below the header that are no text come as surrogates, so that they can be told by row
+    raises     DeckError, here or while the rows are read: no such file can be read, and how to save it instead
     """
     start = file.read(len(_XLSX_MAGIC))
     file.seek(0)
-    return _open_xlsx(file) if start == _XLSX_MAGIC else _open_csv(file, encoding)
+    if start == _XLSX_MAGIC:
+        return _open_xlsx(file)
+    if start.startswith(_GZIP_MAGIC):
+        file = cast(BinaryIO, _Unpacked(file))
+    return _open_csv(file, encoding, known, delimiter, lenient)
 
 
-def _open_csv(file: BinaryIO, encoding: str | None) -> Sheet:
+def _open_csv(
+    file: BinaryIO,
+    encoding: str | None,
+    known: Callable[[str], object | None],
+    given: str | None,
+    lenient: bool,
+) -> Sheet:
     chosen = encoding or _encoding(file)
     try:
         text = io.TextIOWrapper(
-            io.BufferedReader(_Unclosed(file), _BLOCK_BYTES), encoding=chosen, errors="strict", newline=""
+            io.BufferedReader(_Unclosed(file), _BLOCK_BYTES),
+            encoding=chosen,
+            errors="surrogateescape" if lenient else "strict",
+            newline="",
         )
         first = text.readline(_HEADER_BYTES)
+        first.encode()
     except LookupError:
         raise DeckError(f"{chosen!r} is no encoding. Use utf-8, utf-16, latin-1 or cp1252") from None
     except UnicodeError as wrong:
         raise _not_text(chosen, wrong) from None
     if not first.strip():
         raise DeckError("the file is empty. Its first row must name the columns", row=1, column="header")
-    delimiter = _delimiter(first)
+    delimiter = given or _delimiter(first, known)
     header = next(csv.reader([first], delimiter=delimiter))
     return Sheet(header, _csv_rows(text, delimiter, len(header), chosen), delimiter != ",")
 
@@ -76,13 +107,13 @@ def _encoding(file: BinaryIO) -> str:
     return "utf-8-sig"
 
 
-def _delimiter(header: str) -> str:
+def _delimiter(header: str, known: Callable[[str], object | None]) -> str:
     """The one that makes most columns ours. A header that is ours in no reading is refused later, by name."""
 
-    def known(delimiter: str) -> int:
-        return sum(column_of(name) is not None for name in next(csv.reader([header], delimiter=delimiter)))
+    def columns(delimiter: str) -> int:
+        return sum(known(name) is not None for name in next(csv.reader([header], delimiter=delimiter)))
 
-    return max(DELIMITERS, key=known)
+    return max(DELIMITERS, key=columns)
 
 
 def _csv_rows(
@@ -107,6 +138,24 @@ def _not_text(encoding: str, wrong: UnicodeError) -> DeckError:
         f"the file is not {encoding.removesuffix('-sig')}{where}. Save it as CSV UTF-8, or name its encoding, "
         "such as --encoding latin-1"
     )
+
+
+class _Unpacked(gzip.GzipFile):
+    """What gzip packed, as far as it is no bomb. raises DeckError: it is one, or broken"""
+
+    def __init__(self, file: BinaryIO) -> None:
+        super().__init__(fileobj=file, mode="rb")
+        self._read_bytes = 0
+
+    def read(self, size: int | None = -1) -> bytes:
+        try:
+            found = super().read(size)
+        except (OSError, EOFError, zlib.error) as wrong:
+            raise DeckError(f"the file cannot be unpacked: {wrong}. Send it again, or without gzip") from None
+        self._read_bytes += len(found)
+        if self._read_bytes > _GZIP_BYTES_MAX:
+            raise DeckError("the file unpacks to more than 4 GB. Split it")
+        return found
 
 
 class _Unclosed(io.RawIOBase):
@@ -139,7 +188,7 @@ def _open_xlsx(file: BinaryIO) -> Sheet:
         problem = f"the workbook cannot be read: {str(wrong)[:80]!r}. Save it again, or as CSV"
         raise DeckError(problem) from None
     if len(sheets) != 1:
-        raise DeckError(f"the workbook has {len(sheets)} visible sheets. Leave the one with the rates")
+        raise DeckError(f"the workbook has {len(sheets)} visible sheets. Leave the one that is to be read")
     sheets[0].reset_dimensions()  # what it says of its size may be wrong
     rows = _xlsx_rows(sheets[0].iter_rows())
     try:

@@ -28,6 +28,9 @@ FIGURES: Final = {
     "api_read": ("bench_api", "api_read"),
     "api_write": ("bench_api", "api_write"),
     "cdr_page": ("bench_cdrs", "cdr_page"),
+    "growth": ("bench_growth", "growth"),
+    "cdr_export": ("bench_export", "cdr_export"),
+    "reconcile": ("bench_reconcile", "reconcile"),
 }
 
 

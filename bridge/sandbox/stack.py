@@ -202,6 +202,7 @@ class Stack:
                 "program": str(Path(sys.executable).with_name("callbridge-failsafe")),
             },
             "messages": {"folder": str(self.switch.run_dir / "messages")},
+            "exports": {"folder": str(self.switch.run_dir / "exports"), "lag_s": 5},
             "events": {"allow_networks": ["127.0.0.0/8"]},  # whoever plays with it has the receiver here, too
             "log": {"format": "json"},
         }

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+import hashlib
+import json
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -13,6 +15,8 @@ from bridge.api.fields import read_id, show_id
 from bridge.calls.admit import Admitted
 from bridge.calls.messages import SOUND, recording
 from bridge.calls.wav import HEAD_BYTES
+from bridge.partners.deal import Terms
+from bridge.partners.statement_inputs import Inputs, Part
 from bridge.rollout.store.trials import Trials
 from bridge.sandbox.seed import APP
 from tests.api.decks import FIRST, staged
@@ -28,6 +32,10 @@ PLAN: dict[str, Any] = {
 }
 BUNDLE = {"price": "5.00", "units": 100, "days": 30, "covers": {"voice": 60}}
 B_NUMBER = "+493023125090"
+_JANUARY = (datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 2, 1, tzinfo=UTC))
+NOTHING = Inputs(
+    "2026-01", "UTC", *_JANUARY, date(2026, 1, 31), "EUR", (Part(1, *_JANUARY, 31, False, Terms()),)
+)
 
 
 def told(response: Response) -> dict[str, Any]:
@@ -53,6 +61,10 @@ async def estate(house: Telling, partner: Partner, digit: int, folder: Path) -> 
     found["message_id"] = message.rpartition("/")[2]
     await _rolled_out(api, partner, found, name, digit)
     await _listened(house, partner, found)
+    await _filed(api, partner, found, name)
+    await _disputed(api, partner, found)
+    await _stated(api, partner, found)
+    await _invoiced(api, partner, found)
     found["app_id"] = told(await partner.get("/v1/apps"))["data"][0]["app_id"]
     key = {"name": name, "scopes": ["cdrs:read"]}
     found["key_id"] = told(await partner.post("/v1/keys", key))["key_id"]
@@ -141,6 +153,71 @@ async def _rolled_out(api: Api, partner: Partner, found: dict[str, str], name: s
     }
 
 
+async def _disputed(api: Api, partner: Partner, found: dict[str, str]) -> None:
+    statement_id = await api.house.value(
+        """INSERT INTO statement (deal_id, partner_id, month, from_at, to_at, currency, total_micro, inputs, first_no,
+                                  last_no, chain_day, drafted_by)
+           SELECT d.deal_id, d.partner_id, '2026-10', '2026-10-01', '2026-11-01', 'EUR', 0, '{}', 0, 0, '2026-10-31',
+                  'x'
+             FROM deal d WHERE d.deal_id = $1 RETURNING statement_id""",
+        read_id("deal", found["deal_id"]),
+    )
+    found |= {"statement_id": show_id("stm", statement_id), "run_id": "rcn_" + "0" * 32}
+    claim = {"kind": "rate", "title": "Rates", "claimed_amount": "1.00"}
+    found["dispute_id"] = told(await partner.post("/v1/disputes", claim))["dispute_id"]
+    at, kind = f"/v1/disputes/{found['dispute_id']}/evidence", {"Content-Type": "text/plain"}
+    file = await partner.ask("POST", at, headers=kind, content=f"Rates of {partner.id}".encode())
+    found["evidence_id"] = told(file)["evidence_id"]
+
+
+async def _stated(api: Api, partner: Partner, found: dict[str, str]) -> None:
+    """A month in which nothing happened, approved."""
+    statement_id = await api.house.value(
+        """INSERT INTO statement (deal_id, partner_id, month, from_at, to_at, currency, total_micro, inputs, first_no,
+                                  last_no, chain_day, drafted_by)
+           VALUES ($1, $2, '2026-01', '2026-01-01', '2026-02-01', 'EUR', 0, $3, 0, 0, '2026-01-31', 'x')
+           RETURNING statement_id""",
+        read_id("deal", found["deal_id"]),
+        partner.partner_id,
+        json.dumps(NOTHING.to_json()),
+    )
+    await api.house.rows(
+        """UPDATE statement SET state = 'approved', approved_at = now(), approved_by = 'x'
+            WHERE state = 'draft'"""
+    )
+    found["statement_id"] = show_id("stm", statement_id)
+
+
+async def _invoiced(api: Api, partner: Partner, found: dict[str, str]) -> None:
+    """Of that month: over nothing, and settled with that."""
+    details = {"legal_name": found["a_number"], "country": "DE"}
+    path = f"/v1/partners/{partner.id}/billing"
+    told(await api.operator.ask("PUT", path, json=details, headers={"If-Match": '"0"'}))
+    invoice_id = await api.house.value(
+        """INSERT INTO invoice (partner_id, statement_id, type, self_billed, from_on, until_on, currency, net_cents,
+                                tax_cents, gross_cents, rounding_micro, content, author)
+           VALUES ($1, $2, '380', false, '2026-01-01', '2026-01-31', 'EUR', 0, 0, 0, 0, '{}', 'x')
+           RETURNING invoice_id""",
+        partner.partner_id,
+        read_id("stm", found["statement_id"]),
+    )
+    await api.house.rows(
+        "INSERT INTO invoice_line VALUES ($1, 1, 'wholesale', 'nothing', 0, 'C62', 0, 1, 0, 0, 'S', 1900)",
+        invoice_id,
+    )
+    await api.house.rows(
+        """UPDATE invoice SET state = 'settled', prefix = 'T-', year = 2026, series_no = n.no, issued_on = '2026-02-01',
+                  number = 'T-2026-' || lpad(n.no::text, 6, '0'), due_on = '2026-02-15', validated_at = now()
+             FROM invoice_next_v1('T-', 2026) n (no) WHERE invoice_id = $1""",
+        invoice_id,
+    )
+    for kind in ("pdf", "xml"):
+        await api.house.rows(
+            "INSERT INTO invoice_document VALUES ($1, $2, 'x'::bytea, sha256('x'::bytea))", invoice_id, kind
+        )
+    found["invoice_id"] = show_id("inv", invoice_id)
+
+
 async def _message(api: Api, partner: Partner, call_id: UUID, a_number: str) -> UUID:
     """A second of silence."""
     path = recording(api.services.settings.messages.folder, call_id).with_suffix(SOUND)
@@ -153,6 +230,35 @@ async def _message(api: Api, partner: Partner, call_id: UUID, a_number: str) -> 
         a_number,
     )
     return message_id
+
+
+async def _filed(api: Api, partner: Partner, found: dict[str, str], name: str) -> None:
+    """An export that is done, and a recipient with a written file, without what is in them."""
+    a_day = {"since": "2026-01-01T00:00:00Z", "until": "2026-01-02T00:00:00Z"}
+    found["export_id"] = told(await partner.post("/v1/exports", {"type": "cdr", **a_day}))["export_id"]
+    to = {"code": name, "partner_id": partner.id, "types": ["cdr"], "target": {"kind": "api"}}
+    found["recipient_id"] = told(await api.operator.post("/v1/cdr-recipients", to))["recipient_id"]
+    content, folder = b"{}", api.services.settings.exports.folder
+    written = f"CDR_us_{name}_00000001_20260101T000000Z_20260102T000000Z.csv.gz"
+    home = folder / "extracts" / read_id("exp", found["export_id"]).hex
+    for path in (home / written, folder / name / written, folder / name / f"{written}.json"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    sha256 = hashlib.sha256(content).digest()
+    await api.house.rows(
+        "UPDATE export SET state = 'done', name = $2, rows = 0, bytes = 2, totals = '{}', sha256 = $3, done_at = now(),"
+        " expires_at = now() + interval '1 day' WHERE export_id = $1",
+        read_id("exp", found["export_id"]), written, sha256,
+    )  # fmt: skip
+    file_id = await api.house.value(
+        "INSERT INTO cdr_file (recipient_id, partner_id, type, file_no, first_no, last_no, from_at, to_at, period,"
+        " time_zone, format, sender, name, names_id, state, totals, rows, bytes, sha256, written_at)"
+        " SELECT recipient_id, partner_id, 'cdr', 1, 0, 0, '2026-01-01Z', '2026-01-02Z', 'daily', 'UTC', 'csv', 'us',"
+        " $2, cdr_names_v1(), 'written', '{}', 0, 2, $3, now() FROM cdr_recipient WHERE recipient_id = $1"
+        " RETURNING file_id",
+        read_id("rcp", found["recipient_id"]), written, sha256,
+    )  # fmt: skip
+    found["file_id"] = show_id("file", file_id)
 
 
 async def _listened(house: Telling, partner: Partner, found: dict[str, str]) -> None:

@@ -117,7 +117,10 @@ async def api_scene(dsn: str, tmp_path: Path) -> AsyncIterator[Api]:
         users = config.Users(switch_dsn=SecretStr("postgresql://callbridge_switch_api:secret@127.0.0.1/api"))
         messages = config.Messages(folder=tmp_path / "messages")
         messages.folder.mkdir()
-        settings = Settings(database=Database(dsn=SecretStr(dsn)), users=users, messages=messages)
+        exports = config.Exports(folder=tmp_path / "exports", lag_s=5)
+        settings = Settings(
+            database=Database(dsn=SecretStr(dsn)), users=users, messages=messages, exports=exports
+        )
         services = Services(settings, house.pool, asking, books, lambda: asdict(agi), lambda: None)
         app = create_app(services)
         try:

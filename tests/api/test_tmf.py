@@ -101,7 +101,7 @@ async def test_times(api: Api) -> None:
     assert await ids(api.alpha, **{"usageDate.lt": "2020-01-01T00:00:00Z"}) == []
 
 
-async def test_there_are_no_bills_yet(api: Api) -> None:
+async def test_what_is_not_there(api: Api) -> None:
     response = await api.alpha.get(BILLS)
     assert (response.json(), response.headers["x-total-count"]) == ([], "0")
     problem(await api.alpha.get(f"{BILLS}/inv_7"), 404, "not_found")

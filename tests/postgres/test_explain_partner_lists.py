@@ -105,13 +105,23 @@ FILL = f"""
       FROM rollout_member m ORDER BY m.place;
     INSERT INTO voice_message (call_id, partner_id, subscriber_id, duration_ms, left_at)
     SELECT uuidv7(), partner_id, subscriber_id, 2000, now() FROM subscriber ORDER BY subscriber_id;
+    INSERT INTO export (partner_id, type, format, since_at, until_at)
+    SELECT {WHOSE}, 'cdr', 'csv', now() - interval '1 d', now() FROM generate_series(1, {ROWS}) n;
+    INSERT INTO cdr_recipient (code, partner_id, time_zone, target, since_at)
+    SELECT p.name, p.partner_id, 'UTC', '{{{{"kind": "api"}}}}', now() FROM partner p WHERE p.name IN ('big', 'small');
+    INSERT INTO cdr_file (recipient_id, partner_id, type, file_no, first_no, last_no, from_at, to_at, period, time_zone,
+                          format, sender, name, names_id)
+    SELECT r.recipient_id, r.partner_id, 'cdr', n, n, n, now() + n * interval '1 d', now() + (n + 1) * interval '1 d',
+           'daily', 'UTC', 'csv', 'us', 'f' || n, k.names_id
+      FROM generate_series(1, {ROWS}) n JOIN cdr_recipient r ON r.partner_id = {WHOSE},
+           (SELECT cdr_names_v1() AS names_id) k ORDER BY n;
     ANALYZE
 """
 READ = """SELECT sum(pg_stat_get_xact_tuples_returned(c.oid) + pg_stat_get_xact_tuples_fetched(c.oid))::bigint
             FROM pg_class c WHERE c.relkind IN ('r', 'i') AND c.relnamespace = 'bridge'::regnamespace"""
 EVERY: Mapping[str, Any] = {"before": LAST, "rows": PAGE} | dict.fromkeys(
     ("kind", "since", "until", "action", "subject", "state", "health", "a_number", "plan_id", "in_force_at",
-     "subscriber_id", "e164", "side", "name")
+     "subscriber_id", "e164", "side", "name", "type")
 )  # fmt: skip
 
 
@@ -155,6 +165,7 @@ async def things(conn: Connection, partner_id: UUID) -> dict[str, Any]:
         ("endpoint_id", "webhook_endpoint WHERE"),
         ("deal_id", "deal WHERE"),
         ("deck_id", "deck WHERE"),
+        ("recipient_id", "cdr_recipient WHERE"),
     ):
         found[name] = await conn.fetchval(
             f"SELECT {name} FROM {table} partner_id = $1 ORDER BY 1 LIMIT 1", partner_id
@@ -175,6 +186,9 @@ def big_tables() -> dict[str, Query]:
         "subscribers": queries.subscribers.subscribers_partner,
         "messages": queries.messages.messages_partner,
         "messages of a subscriber": queries.messages.messages_of,
+        "exports": queries.exports.exports_partner,
+        "files": queries.exports.files_partner,
+        "files of a recipient": queries.exports.files_of,
         "allowances": queries.accounts.allowances,
         "proofs": queries.subscribers.proofs,
         "members": queries.members.members_partner,
@@ -187,6 +201,7 @@ def small_tables() -> dict[str, Query]:
     return {
         "keys": queries.access.keys,
         "endpoints": queries.webhooks.endpoints,
+        "recipients": queries.exports.recipients_partner,
         "deals": queries.deals.deals,
         "versions": queries.deals.versions,
         "trunks": queries.trunks.trunks,
@@ -212,6 +227,9 @@ def operators_tables() -> dict[str, Query]:
         "subscribers": queries.subscribers.subscribers,
         "members": queries.members.members,
         "invites": queries.members.invites,
+        "exports": queries.exports.exports,
+        "files": queries.exports.files,
+        "recipients": queries.exports.recipients,
         "rollouts": queries.rollouts.rollouts,
         "rollout events": queries.rollouts.events,
     }

@@ -191,7 +191,7 @@ async def _staged(
     prices: Spool,
     progress: Progress,
 ) -> Staged:
-    digest, size = _hashed(given.file)
+    digest, size = hashed(given.file)
     rows = DeckRows(open_sheet(given.file, given.encoding), frame, prices, errors.add, asked.lines_max)
 
     async def chunks() -> AsyncIterator[bytes]:
@@ -322,7 +322,7 @@ async def _pieces(spool: Spool) -> AsyncIterator[bytes]:
         yield piece
 
 
-def _hashed(file: BinaryIO) -> tuple[bytes, int]:
+def hashed(file: BinaryIO) -> tuple[bytes, int]:
     """SHA-256 and size; the file is back at its beginning."""
     file.seek(0)
     digest = hashlib.sha256()
