@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Any, Final, Literal
 from uuid import UUID
 
@@ -18,9 +18,10 @@ from bridge.api.route import BY_METHOD, routes
 from bridge.config import require_dsn
 from bridge.database import Connection
 from bridge.partners import store as partners
+from bridge.partners.month import month_of
 from bridge.reports import printed
 from bridge.reports.bills import bill_in
-from bridge.reports.period import Period, of_month
+from bridge.reports.period import Period, before, of_month
 from bridge.reports.report import Ask, report
 from bridge.reports.store import bill as bills
 
@@ -33,11 +34,18 @@ PDF: Final = "application/pdf"
 AT_ONCE_MAX: Final = 2  # reports and documents that one worker makes at the same time
 _AGAIN_S: Final = 5
 Month = Annotated[
-    str,
+    str | None,
     Query(
-        pattern=r"^[0-9]{4}-(0[1-9]|1[0-2])$", description="Of the company's time zone", examples=["2026-10"]
+        pattern=r"^[0-9]{4}-(0[1-9]|1[0-2])$",
+        description="Of the company's time zone; the month before this one",
+        examples=["2026-10"],
     ),
 ]
+By = Annotated[
+    Literal["day", "hour", "week_hour", "destination", "carrier", "purpose", "partner"],
+    Query(description="purpose: of traffic only; partner: for operators; carrier: of your own trunks"),
+]
+Whose = Annotated[PartnerId | None, Query(description="For operators: of this partner only")]
 Words = Annotated[Literal["de", "en"], Query(description="Language of the words on it")]
 Numbers = Literal["full", "short"]
 _A_PDF: Final[dict[int | str, dict[str, Any]]] = {
@@ -46,7 +54,7 @@ _A_PDF: Final[dict[int | str, dict[str, Any]]] = {
 
 
 class Report(Told):
-    """Rows by what was asked for. Money and rates are decimal strings; a rate of nothing is null."""
+    """data: rows by what was asked for. Money and rates are decimal strings; a rate of nothing is null."""
 
     report: str = Field(examples=["traffic"])
     by: str = Field(examples=["day"])
@@ -55,7 +63,7 @@ class Report(Told):
     to: datetime
     time_zone: str = Field(examples=["Europe/Berlin"])
     complete_until: datetime | None = Field(description="What ended later is not counted yet; null: all is")
-    rows: list[dict[str, str | int | None]]
+    data: list[dict[str, str | int | None]]
     totals: list[dict[str, str | int | None]]
     notes: list[str]
 
@@ -146,47 +154,37 @@ _gate = _Gate()
 @router.get(
     "/reports/partner.pdf",
     response_class=Response,
-    responses={**_A_PDF, **responses(404, 409)},
-    summary="A partner's month: traffic, quality, statement, as PDF",
+    responses={**_A_PDF, **responses(409)},
+    summary="Your month as PDF: traffic, quality, statement",
 )
-async def read_partner_report(
-    desk: Reader,
-    month: Month,
-    language: Words = "en",
-    partner_id: Annotated[PartnerId | None, Query(description="For operators: whose")] = None,
-) -> Response:
-    whose = desk.partner_of(partner_id)
+async def read_partner_report(desk: Reader, month: Month = None, language: Words = "en") -> Response:
+    whose = desk.principal.partner_id
     if whose is None:
-        raise Problem(400, "Name a partner_id: the house's own report is for the command line.")
-    _period(desk, month)
-    async with desk.reading() as conn:
-        await partners.partner(conn, whose)
-    return await _printed(desk, "monthly", month, language, f"report-{month}.pdf", partner_id=str(whose))
+        raise Problem(
+            400, "This is for partners. Operators write `callbridge report partner NAME --out FILE`."
+        )
+    return await _printed(desk, "monthly", _period(desk, month), language, partner_id=str(whose))
 
 
 @router.get(
-    "/reports/{name}",
+    "/reports/traffic", response_model=Report, responses=responses(404), summary="Calls and money of a month"
+)
+async def read_traffic(
+    desk: Reader, month: Month = None, by: By = "day", partner_id: Whose = None
+) -> Response:
+    return await _reported(desk, "traffic", month, by, partner_id)
+
+
+@router.get(
+    "/reports/quality",
     response_model=Report,
     responses=responses(404),
-    summary="Traffic or quality of a month",
+    summary="ASR, NER, ACD and PDD of a month",
 )
-async def read_report(
-    desk: Reader,
-    name: Literal["traffic", "quality"],
-    month: Month,
-    by: Annotated[
-        Literal["day", "hour", "week_hour", "destination", "carrier", "purpose", "partner"],
-        Query(description="purpose: of traffic only; partner: for operators; carrier: of your own trunks"),
-    ] = "day",
-    partner_id: Annotated[PartnerId | None, Query(description="For operators: of this partner only")] = None,
+async def read_quality(
+    desk: Reader, month: Month = None, by: By = "day", partner_id: Whose = None
 ) -> Response:
-    whose, ours = desk.partner_of(partner_id), desk.principal.operator
-    ask = Ask(_period(desk, month), by, whose, asking=not ours)
-    async with _gate.pass_(), desk.reading_at_length() as conn:
-        if whose is not None:
-            await partners.partner(conn, whose)
-        made = await report(conn, name, ask)
-    return desk.shown(made.to_json())
+    return await _reported(desk, "quality", month, by, partner_id)
 
 
 @router.get(
@@ -195,7 +193,7 @@ async def read_report(
     responses=responses(404),
     summary="A subscriber's itemised bill of a month",
 )
-async def read_bill(desk: Reader, subscriber_id: SubscriberId, month: Month) -> Response:
+async def read_bill(desk: Reader, subscriber_id: SubscriberId, month: Month = None) -> Response:
     period = _period(desk, month)
     async with desk.reading_at_length() as conn:
         whose = await bills.holder(conn, subscriber_id)
@@ -211,13 +209,12 @@ async def read_bill(desk: Reader, subscriber_id: SubscriberId, month: Month) -> 
     summary="The same as PDF",
 )
 async def read_bill_pdf(
-    desk: Reader, subscriber_id: SubscriberId, month: Month, language: Words = "de"
+    desk: Reader, subscriber_id: SubscriberId, month: Month = None, language: Words = "de"
 ) -> Response:
-    _period(desk, month)
+    period = _period(desk, month)
     async with desk.reading() as conn:
         await bills.holder(conn, subscriber_id)
-    name = f"bill-{month}.pdf"
-    return await _printed(desk, "bill", month, language, name, subscriber_id=subscriber_id.hex)
+    return await _printed(desk, "bill", period, language, subscriber_id=subscriber_id.hex)
 
 
 @router.get(
@@ -254,16 +251,28 @@ async def choose_bill_numbers(desk: Chooser, subscriber_id: SubscriberId, body: 
     return await desk.change("subscriber.bill_choice", body, work)
 
 
-async def _printed(desk: Desk, kind: str, month: str, language: str, name: str, **whose: str) -> Response:
+async def _reported(desk: Desk, name: str, month: str | None, by: str, partner_id: UUID | None) -> Response:
+    whose = desk.partner_of(partner_id)
+    ask = Ask(_period(desk, month), by, whose, asking=not desk.principal.operator)
+    async with _gate.pass_(), desk.reading_at_length() as conn:
+        if whose is not None:
+            await partners.partner(conn, whose)
+        made = await report(conn, name, ask)
+    return desk.shown(made.to_json())
+
+
+async def _printed(desk: Desk, kind: str, period: Period, language: str, **whose: str) -> Response:
     settings = desk.services.settings
-    job = {"kind": kind, "month": month, "language": language, "dsn": require_dsn(settings), **whose}
+    job = {"kind": kind, "month": period.month, "language": language, "dsn": require_dsn(settings), **whose}
     async with _gate.pass_():
         pdf = await printed.printed(job | printed.settings_of(settings))
+    name = f"{'report' if kind == 'monthly' else kind}-{period.month}.pdf"
     return Response(pdf, media_type=PDF, headers={"Content-Disposition": f'attachment; filename="{name}"'})
 
 
-def _period(desk: Desk, month: str) -> Period:
-    return of_month(month, desk.services.settings.company.time_zone)
+def _period(desk: Desk, month: str | None) -> Period:
+    zone = desk.services.settings.company.time_zone
+    return of_month(month, zone) if month else before(of_month(month_of(datetime.now(UTC), zone), zone))
 
 
 def _choice(subscriber_id: UUID, made: bills.Choice) -> dict[str, Any]:

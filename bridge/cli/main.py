@@ -209,7 +209,8 @@ def audit(
     completeness: Annotated[
         bool,
         typer.Option(
-            "--completeness", help="That every ended call has its records, and no number is missing."
+            "--completeness",
+            help="That every ended call has its records, no number is missing, and files have them all.",
         ),
     ] = False,
     config_file: ConfigFile = None,
@@ -217,6 +218,7 @@ def audit(
 ) -> None:
     """Prove the invariants of the books, or of the records. Exit 1 and the offending ids when one is broken."""
     from bridge.calls.audit import audit as audit_calls
+    from bridge.exports.cdr_files import files_agree
     from bridge.exports.completeness import audit_completeness
     from bridge.partners.store.statement_audit import audit_statements
     from bridge.telling import tell_audit
@@ -224,7 +226,10 @@ def audit(
     async def books(conn: Connection) -> dict[str, list[dict[str, Any]]]:
         return await audit_calls(conn) | await audit_statements(conn)
 
-    findings = with_database(settings_of(config_file), audit_completeness if completeness else books)
+    async def records(conn: Connection) -> dict[str, list[dict[str, Any]]]:
+        return await audit_completeness(conn) | await files_agree(conn)
+
+    findings = with_database(settings_of(config_file), records if completeness else books)
     print(json.dumps(findings) if as_json else tell_audit(findings))
     raise typer.Exit(1 if any(findings.values()) else 0)
 

@@ -12,7 +12,7 @@ from bridge.exports.lines import Lines
 from bridge.exports.manifest import Manifest
 from bridge.exports.streamed import Sink, WrittenFile
 
-GROUP_ROWS: Final = 20_000  # in memory at a time: under 200 MB with the library itself
+GROUP_ROWS: Final = 10_000  # in memory at a time: under 200 MB with the library itself
 
 _TYPES: Final = {
     Kind.TEXT: pa.string(),
@@ -61,6 +61,8 @@ class Parquet:
                 ),
             )
             self._writer.write_table(table.combine_chunks(), row_group_size=GROUP_ROWS)
+            del table
+            pa.default_memory_pool().release_unused()
         self.rows += self._held_rows
         self._held.clear()
         self._held_rows = 0

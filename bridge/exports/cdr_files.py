@@ -277,17 +277,17 @@ async def files_agree(conn: Connection) -> dict[str, list[dict[str, Any]]]:
     Returns what is broken by what it breaks, and what it is called; empty lists where all is well.
     """
     files = queries.cdr_files
-    gaps = [dict(one) for one in await files.broken_numbers.all(conn)]
-    ranges = [dict(one) for one in await files.broken_ranges.all(conn)]
+    gaps = [{"name": one["name"]} for one in await files.broken_numbers.all(conn)]
+    ranges = [{"name": one["name"]} for one in await files.broken_ranges.all(conn)]
     wrong = []
     for row in await files.written_files.all(conn):
         part = Part(row["partner_id"], row["type"], row["first_no"], row["last_no"], 0)
         if (await totals_of(conn, part)).to_json() != json.loads(row["totals"]):
-            wrong.append({"file_id": row["file_id"], "name": row["name"]})
+            wrong.append({"name": row["name"]})
     return {
-        "files of call records follow each other without gaps": gaps,
-        "files of call records have the records of their periods": ranges,
-        "manifests have the totals of their records": wrong,
+        "files_have_no_gap": gaps,
+        "files_have_their_records": ranges,
+        "files_have_their_totals": wrong,
     }
 
 

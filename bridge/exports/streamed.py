@@ -64,7 +64,7 @@ class WrittenFile:
         self._path, self._part = path, path.with_name(path.name + PART)
         self._hash = hashlib.sha256()
         self.bytes = 0
-        self.closed = False
+        self.closed = False  # asked for by writers of Parquet
 
     @property
     def sha256(self) -> str:
@@ -94,14 +94,16 @@ class WrittenFile:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        whole = False
         try:
             if kind is None:
                 os.fsync(self._file.fileno())
+                whole = True
         finally:
             self._file.close()
-            if kind is not None:
+            if not whole:
                 self._part.unlink(missing_ok=True)
-        if kind is None:
+        if whole:
             self._part.replace(self._path)
             sync_folder(self._path.parent)
 

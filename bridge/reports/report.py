@@ -65,7 +65,7 @@ class Report:
             "to": _instant(period.until),
             "time_zone": period.zone,
             "complete_until": _instant(self.until),
-            "rows": list(self.rows),
+            "data": list(self.rows),
             "totals": list(self.totals),
             "notes": list(self.notes),
         }

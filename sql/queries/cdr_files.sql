@@ -152,8 +152,8 @@ SELECT f.*, r.code FROM cdr_file f JOIN cdr_recipient r USING (recipient_id)
 
 -- name: broken_numbers
 -- Files that do not go on where the one before them ended, or with another number.
-SELECT w.file_id, w.name FROM (
-    SELECT f.file_id, f.name, f.file_no, f.first_no, f.from_at, lag(f.file_no, 1, 0::bigint) OVER seq AS no_before,
+SELECT w.name FROM (
+    SELECT f.name, f.file_no, f.first_no, f.from_at, lag(f.file_no, 1, 0::bigint) OVER seq AS no_before,
            lag(f.last_no) OVER seq AS last_before, lag(f.to_at) OVER seq AS to_before
       FROM cdr_file f WINDOW seq AS (PARTITION BY f.recipient_id, f.type ORDER BY f.file_no)) w
  WHERE w.file_no <> w.no_before + 1 OR w.first_no <> w.last_before OR w.from_at <> w.to_before
@@ -161,8 +161,8 @@ SELECT w.file_id, w.name FROM (
 
 -- name: broken_ranges
 -- Files whose range of numbers is not that of their period.
-SELECT w.file_id, w.name FROM (
-    SELECT f.file_id, f.name, f.last_no,
+SELECT w.name FROM (
+    SELECT f.name, f.last_no,
            CASE WHEN f.partner_id IS NULL
                 THEN (SELECT h.cdr_no FROM cdr h WHERE h.at < f.to_at ORDER BY h.at DESC, h.cdr_no DESC LIMIT 1)
                 ELSE (SELECT o.record_no FROM cdr o WHERE o.partner_id = f.partner_id AND o.at < f.to_at
@@ -172,7 +172,7 @@ SELECT w.file_id, w.name FROM (
  ORDER BY w.name;
 
 -- name: written_files
-SELECT f.file_id, f.name, f.partner_id, f.type, f.first_no, f.last_no, f.totals FROM cdr_file f
+SELECT f.name, f.partner_id, f.type, f.first_no, f.last_no, f.totals FROM cdr_file f
  WHERE f.state <> 'planned' ORDER BY f.name;
 
 -- name: partner_name$

@@ -62,7 +62,7 @@ async def estate(house: Telling, partner: Partner, digit: int, folder: Path) -> 
     await _rolled_out(api, partner, found, name, digit)
     await _listened(house, partner, found)
     await _filed(api, partner, found, name)
-    await _disputed(api, partner, found)
+    await _disputed(partner, found)
     await _stated(api, partner, found)
     await _invoiced(api, partner, found)
     found["app_id"] = told(await partner.get("/v1/apps"))["data"][0]["app_id"]
@@ -153,23 +153,6 @@ async def _rolled_out(api: Api, partner: Partner, found: dict[str, str], name: s
     }
 
 
-async def _disputed(api: Api, partner: Partner, found: dict[str, str]) -> None:
-    statement_id = await api.house.value(
-        """INSERT INTO statement (deal_id, partner_id, month, from_at, to_at, currency, total_micro, inputs, first_no,
-                                  last_no, chain_day, drafted_by)
-           SELECT d.deal_id, d.partner_id, '2026-10', '2026-10-01', '2026-11-01', 'EUR', 0, '{}', 0, 0, '2026-10-31',
-                  'x'
-             FROM deal d WHERE d.deal_id = $1 RETURNING statement_id""",
-        read_id("deal", found["deal_id"]),
-    )
-    found |= {"statement_id": show_id("stm", statement_id), "run_id": "rcn_" + "0" * 32}
-    claim = {"kind": "rate", "title": "Rates", "claimed_amount": "1.00"}
-    found["dispute_id"] = told(await partner.post("/v1/disputes", claim))["dispute_id"]
-    at, kind = f"/v1/disputes/{found['dispute_id']}/evidence", {"Content-Type": "text/plain"}
-    file = await partner.ask("POST", at, headers=kind, content=f"Rates of {partner.id}".encode())
-    found["evidence_id"] = told(file)["evidence_id"]
-
-
 async def _stated(api: Api, partner: Partner, found: dict[str, str]) -> None:
     """A month in which nothing happened, approved."""
     statement_id = await api.house.value(
@@ -216,6 +199,15 @@ async def _invoiced(api: Api, partner: Partner, found: dict[str, str]) -> None:
             "INSERT INTO invoice_document VALUES ($1, $2, 'x'::bytea, sha256('x'::bytea))", invoice_id, kind
         )
     found["invoice_id"] = show_id("inv", invoice_id)
+
+
+async def _disputed(partner: Partner, found: dict[str, str]) -> None:
+    found["run_id"] = "rcn_" + "0" * 32
+    claim = {"kind": "rate", "title": "Rates", "claimed_amount": "1.00"}
+    found["dispute_id"] = told(await partner.post("/v1/disputes", claim))["dispute_id"]
+    at, kind = f"/v1/disputes/{found['dispute_id']}/evidence", {"Content-Type": "text/plain"}
+    file = await partner.ask("POST", at, headers=kind, content=f"Rates of {partner.id}".encode())
+    found["evidence_id"] = told(file)["evidence_id"]
 
 
 async def _message(api: Api, partner: Partner, call_id: UUID, a_number: str) -> UUID:

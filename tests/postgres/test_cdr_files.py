@@ -323,3 +323,29 @@ async def test_the_columns_are_those_that_are_promised(conn: Connection, laid: L
     assert datetime.fromisoformat(first["setup_at"]) == call["admitted_at"]
     assert datetime.fromisoformat(first["answer_at"]) == call["answered_at"]
     assert datetime.fromisoformat(first["end_at"]) == call["ended_at"] == datetime.fromisoformat(first["at"])
+
+
+async def test_the_audit_finds_what_was_done_to_files(
+    conn: Connection, laid: Laid, house_of_files: tuple[str, Laid], tmp_path: Path
+) -> None:
+    who = await recipient(conn, "AUDIT", laid.ours)
+    first, second = (await run(conn, settings(tmp_path), who, laid.until)).written
+    done = {
+        "UPDATE cdr_file SET totals = jsonb_set(totals, '{billed_s}', '1') WHERE name = $1": (
+            "files_have_their_totals", [first], first,
+        ),
+        "UPDATE cdr_file SET last_no = last_no - 1 WHERE name = $1": (
+            "files_have_their_records", [second], second,
+        ),
+        "DELETE FROM cdr_file WHERE name = $1": (
+            "files_have_no_gap", [second], first,
+        ),
+    }  # fmt: skip
+    async with connect(house_of_files[0]) as other:
+        for change, (what, found, name) in done.items():
+            undo = other.transaction()
+            await undo.start()
+            await other.execute("ALTER TABLE cdr_file DISABLE TRIGGER USER")
+            await other.execute(change, name)
+            assert (await files_agree(other))[what] == [{"name": one} for one in found], change
+            await undo.rollback()

@@ -346,7 +346,8 @@ async def test_whatever_is_changed_is_found(house: Seeded, dsn: str) -> None:
 
 def test_the_audit_of_the_command_line(callbridge: Callbridge) -> None:
     found = callbridge("audit", "--completeness")
-    assert found.keys() == {GAPS, ORDER, MISSING, BOOKED, HASHES, CHAIN, DAYS}
+    files = {"files_have_no_gap", "files_have_their_records", "files_have_their_totals"}
+    assert found.keys() == {GAPS, ORDER, MISSING, BOOKED, HASHES, CHAIN, DAYS} | files
     assert not any(found.values())
 
 
