@@ -221,6 +221,14 @@ class Invoices(Section):
     vat_percent: str = Field("19", pattern=r"^[0-9]{1,2}(\.[0-9]{1,2})?$")  # the standard rate at home
 
 
+class Closing(Section):
+    """A month that closes by itself."""
+
+    auto: bool = False
+    day: int = Field(2, ge=1, le=28)  # of the next month, in company.time_zone
+    author: str = Field("callbridge", min_length=1, max_length=100)  # who is noted in the books
+
+
 class Bills(Section):
     """Itemised bills."""
 
@@ -236,6 +244,8 @@ class Retention(Section):
         80, ge=1, le=180
     )  # zero-rated and on-net calls, after the end of their month
     quality_days: int = Field(30, ge=1, le=180)  # calls that nobody answered, after their end
+    # What is not exported or settled by then is held back so long at most; by a dispute, until it is decided
+    hold_days_max: int = Field(31, ge=0, le=184)
 
 
 class Log(Section):
@@ -262,6 +272,7 @@ class Settings(Section):
     company: Company = Company()
     exports: Exports = Exports()
     invoices: Invoices = Invoices()
+    closing: Closing = Closing()
     bills: Bills = Bills()
     retention: Retention = Retention()
     log: Log = Log()

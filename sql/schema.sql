@@ -374,6 +374,7 @@ CREATE TABLE allowance (
     renews          boolean NOT NULL,
     renewed_by      uuid UNIQUE,                                       -- the allowance that follows; bought at most once
     bought_at       timestamptz NOT NULL,
+    tax             jsonb,                                             -- in what was paid for it; as of a deck's terms, NULL: none
     CONSTRAINT units_are_never_overdrawn CHECK (used_units + held_units <= units)
 ) WITH (fillfactor = 70);
 CREATE INDEX allowance_account ON allowance (account_id, upper(valid));
@@ -688,7 +689,8 @@ CREATE TABLE usage_record (
     throttled           boolean NOT NULL,                              -- fair use was exceeded
     used_at             timestamptz NOT NULL,
     reported_at         timestamptz NOT NULL DEFAULT clock_timestamp(),
-    partner_id          uuid                                           -- whose account it was
+    partner_id          uuid,                                          -- whose account it was
+    tax                 jsonb                                          -- in the amount; as of a deck's terms, NULL: none
 );
 CREATE INDEX usage_account ON usage_record (account_id, usage_id NULLS FIRST);
 CREATE INDEX usage_newest ON usage_record (partner_id, usage_id NULLS FIRST) WHERE partner_id IS NOT NULL;
@@ -4719,6 +4721,20 @@ CREATE FUNCTION cdr_tax_v1(p_sell jsonb) RETURNS jsonb LANGUAGE sql IMMUTABLE PA
                 THEN jsonb_build_object('tax', p_sell #> '{terms,tax}', 'tax_ppm', p_sell #> '{terms,tax_ppm}') END
 $$;
 
+-- The tax of what a plan sells beside calls: messages, data, bundles. Its deck says it; NULL: none.
+CREATE FUNCTION deck_tax_v1(p_deck_id uuid) RETURNS jsonb LANGUAGE sql STABLE AS $$
+    SELECT cdr_tax_v1(jsonb_build_object('terms', d.terms)) FROM deck d WHERE d.deck_id = p_deck_id
+$$;
+
+-- A bundle is bought with the tax that its plan has then. One of no plan has none.
+CREATE FUNCTION allowance_taxed_v1() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    NEW.tax := coalesce(NEW.tax, (SELECT deck_tax_v1(p.deck_id) FROM bundle b JOIN plan p USING (plan_id) WHERE b.bundle_id = NEW.bundle_id));
+    RETURN NEW;
+END $$;
+CREATE TRIGGER allowance_taxed BEFORE INSERT ON allowance FOR EACH ROW WHEN (NEW.transfer_id IS NOT NULL)
+    EXECUTE FUNCTION allowance_taxed_v1();
+
 -- The prefix a leg was priced by. A rate of one number only, as on-net calls have, would name it: then there is none.
 CREATE FUNCTION cdr_prefix_v1(p_tariff jsonb, p_number text) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
     SELECT CASE WHEN p_tariff ->> 'zero_rated' = 'on-net' OR '+' || (p_tariff ->> 'prefix') = p_number THEN ''
@@ -4756,7 +4772,7 @@ SELECT c.call_id, 'termination', x.attempt_no, 'first', 0, CASE x.outcome WHEN '
  WHERE c.ended_at IS NOT NULL
 UNION ALL
 SELECT u.usage_id, 'usage', 0::smallint, 'first', 0, 'cdr', greatest(u.used_at, u.reported_at), u.partner_id, u.used_at, NULL, false, 'out',
-       NULL, NULL, u.account_id, 0, 0, 0, u.amount_micro - u.written_off_micro, u.currency::text, NULL, u.service, '', 'usage', 'billing'
+       NULL, NULL, u.account_id, 0, 0, 0, u.amount_micro - u.written_off_micro, u.currency::text, u.tax, u.service, '', 'usage', 'billing'
   FROM usage_record u;
 
 -- And those of later prices: for each leg of which something changed, what stood is taken back and what stands now is booked.
@@ -4983,8 +4999,10 @@ GRANT SELECT ON cdr_day TO callbridge_partner;
 GRANT SELECT (until) ON cdr_pass TO callbridge_partner;
 ALTER TABLE cdr ENABLE ROW LEVEL SECURITY;
 ALTER TABLE cdr_day ENABLE ROW LEVEL SECURITY;
+ALTER TABLE cdr_pass ENABLE ROW LEVEL SECURITY;
 CREATE POLICY own ON cdr TO callbridge_partner USING (partner_id = (SELECT partner_asking_v1()));
 CREATE POLICY own ON cdr_day TO callbridge_partner USING (partner_id = (SELECT partner_asking_v1()));
+CREATE POLICY any_partner ON cdr_pass TO callbridge_partner USING ((SELECT partner_asking_v1()) IS NOT NULL);
 
 -- Files of call records: who gets which, the gap-free sequence of files, and what a trunk was called when a file was planned.
 
@@ -5046,6 +5064,7 @@ CREATE TABLE cdr_file (
     planned_at      timestamptz NOT NULL DEFAULT clock_timestamp(),
     written_at      timestamptz,
     delivered_at    timestamptz,
+    purged_at       timestamptz,                                       -- our copy went with the data in it; what was told of it stays
     UNIQUE (recipient_id, type, file_no),
     CHECK (first_no <= last_no),
     CHECK (from_at < to_at),
@@ -5854,10 +5873,14 @@ ALTER TABLE quality_hour ENABLE ROW LEVEL SECURITY;                    -- and no
 ALTER TABLE quality_day ENABLE ROW LEVEL SECURITY;
 
 -- Quality as it can be read from traffic data, in the rows of quality_hour. Hours begin where they do in the time zone.
+-- Not in SQL: inlined, its bounds would be unknown to the planner, which takes each call for the only one then.
 CREATE FUNCTION quality_cells_v1(p_from timestamptz, p_to timestamptz, p_zone text) RETURNS TABLE (
     hour_at timestamptz, level text, partner_id uuid, trunk_id uuid, destination text,
     seizures bigint, answered bigint, measured bigint, effective bigint, talk_ms bigint, pdd jsonb
-) LANGUAGE sql STABLE AS $$
+) LANGUAGE plpgsql STABLE SET plan_cache_mode = force_custom_plan AS $$
+#variable_conflict use_column
+BEGIN
+    RETURN QUERY
     WITH seizure AS (
         SELECT r.call_id, r.attempt_no, r.at, r.partner_id, r.trunk_id, r.destination, r.answered,
                r.talk_ms, x.call_id IS NOT NULL AS measured,
@@ -5874,10 +5897,12 @@ CREATE FUNCTION quality_cells_v1(p_from timestamptz, p_to timestamptz, p_zone te
         UNION ALL
         SELECT date_trunc('hour', s.at, p_zone), 'call', o.partner_id, NULL, o.destination,
                s.answered, s.measured, s.effective, s.talk_ms, s.pdd
-          FROM last s JOIN cdr o ON o.call_id = s.call_id AND o.leg = 'origination' AND o.attempt_no = 0
-                                AND o.kind = 'first' AND o.revision = 0
-           -- Both are numbered together; the bounds spare reading all months.
-           AND o.at >= p_from - interval '1 day' AND o.at < p_to + interval '1 day'
+          -- One by one, by the key: how many there are is not known to the planner, and a join may become their product.
+          FROM last s CROSS JOIN LATERAL (
+              SELECT k.partner_id, k.destination FROM cdr k
+               WHERE k.call_id = s.call_id AND k.leg = 'origination' AND k.attempt_no = 0 AND k.kind = 'first' AND k.revision = 0
+               LIMIT 1
+          ) o
     ), step AS (
         SELECT e.hour_at, e.level, e.partner_id, e.trunk_id, e.destination, e.pdd, count(*) AS seizures,
                count(*) FILTER (WHERE e.answered) AS answered, count(*) FILTER (WHERE e.measured) AS measured,
@@ -5887,7 +5912,8 @@ CREATE FUNCTION quality_cells_v1(p_from timestamptz, p_to timestamptz, p_zone te
     SELECT s.hour_at, s.level, s.partner_id, s.trunk_id, s.destination, sum(s.seizures)::bigint, sum(s.answered)::bigint,
            sum(s.measured)::bigint, sum(s.effective)::bigint, sum(s.talk_ms)::bigint,
            coalesce(jsonb_object_agg(s.pdd::text, s.seizures) FILTER (WHERE s.pdd IS NOT NULL), '{}')
-      FROM step s GROUP BY s.hour_at, s.level, s.partner_id, s.trunk_id, s.destination
+      FROM step s GROUP BY s.hour_at, s.level, s.partner_id, s.trunk_id, s.destination;
+END
 $$;
 
 -- Keep the quality of whole days that are numbered and not kept yet, before their traffic data may go. Returns the days kept.
@@ -5930,6 +5956,12 @@ CREATE FUNCTION report_key_v1(
     END
 $$;
 
+-- Whose report it is: a partner's, or NULL: the house's. As partners' requests run, without a partner, it is nobody's.
+CREATE FUNCTION report_asking_v1() RETURNS uuid LANGUAGE sql STABLE AS $$
+    SELECT coalesce(partner_asking_v1(), CASE WHEN 'callbridge_partner' IN (current_setting('role'), session_user)
+                                              THEN '00000000-0000-0000-0000-000000000000'::uuid END)
+$$;
+
 -- Traffic and money of [p_from, p_to), by each that p_by names; sums of records, so that they are those of files and statements.
 -- Of a partner: its subscribers' calls, and what its own trunks carried as cost; nothing of other carriers. p_partner_id without
 -- a partner asking: its subscribers' calls and what all carriers got for these.
@@ -5942,7 +5974,7 @@ CREATE FUNCTION report_money_v1(
     usage_micro bigint, carried bigint, carried_s bigint, cost_micro bigint, corrections bigint
 ) LANGUAGE sql STABLE SECURITY DEFINER SET search_path = bridge, pg_temp AS $$
     WITH asked AS (
-        SELECT partner_asking_v1() AS asking, coalesce(partner_asking_v1(), p_partner_id) AS partner_id
+        SELECT report_asking_v1() AS asking, coalesce(report_asking_v1(), p_partner_id) AS partner_id
     ), o AS (
         SELECT r.* FROM cdr r CROSS JOIN asked a
          WHERE r.leg IN ('origination', 'usage') AND r.at >= p_from AND r.at < p_to
@@ -5970,7 +6002,7 @@ CREATE FUNCTION report_money_v1(
                  AND n.revision = 0 AND n.answered AND (a.asking IS NULL OR n.partner_id = a.asking)
                ORDER BY n.attempt_no DESC LIMIT 1
           ) g ON true
-         WHERE p_partner_id IS NULL OR partner_asking_v1() IS NOT NULL OR coalesce(o.partner_id, f.partner_id) = p_partner_id
+         WHERE p_partner_id IS NULL OR report_asking_v1() IS NOT NULL OR coalesce(o.partner_id, f.partner_id) = p_partner_id
     ), side AS (
         SELECT l.at, l.partner_id, l.destination, l.trunk_id, l.leg, l.kind, l.answered, l.talk_ms, l.billed_s, l.covered_s, l.purpose,
                l.amount_micro, l.tax_micro, coalesce(l.currency, l.cost_currency)::text AS currency, w.t_kind, w.carried_s, w.cost_micro
@@ -5992,7 +6024,7 @@ CREATE FUNCTION report_money_v1(
            count(*) FILTER (WHERE s.leg <> '' AND s.purpose = 'bundle' AND s.kind = 'first'),
            coalesce(sum(s.billed_s) FILTER (WHERE s.purpose = 'bundle'), 0)::bigint,
            coalesce(sum(s.amount_micro), 0)::bigint, coalesce(sum(s.tax_micro), 0)::bigint,
-           coalesce(sum(s.amount_micro) FILTER (WHERE s.leg = 'usage'), 0)::bigint,
+           coalesce(sum(s.amount_micro - s.tax_micro) FILTER (WHERE s.leg = 'usage'), 0)::bigint,
            count(*) FILTER (WHERE s.t_kind = 'first'), coalesce(sum(s.carried_s), 0)::bigint, coalesce(sum(s.cost_micro), 0)::bigint,
            count(*) FILTER (WHERE s.kind <> 'first')
       FROM side s CROSS JOIN unnest(p_by) AS k (by) GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
@@ -6022,11 +6054,11 @@ CREATE FUNCTION report_quality_v1(
         SELECT k.by, report_key_v1(k.by, c.hour_at, p_zone, c.destination, c.partner_id, c.trunk_id, 'quality') AS key, c.*
           FROM cell c CROSS JOIN unnest(p_by) AS k (by)
          WHERE c.level = CASE k.by WHEN 'trunk' THEN 'attempt' ELSE 'call' END
-           AND (coalesce(partner_asking_v1(), p_partner_id) IS NULL OR c.partner_id = coalesce(partner_asking_v1(), p_partner_id))
+           AND (coalesce(report_asking_v1(), p_partner_id) IS NULL OR c.partner_id = coalesce(report_asking_v1(), p_partner_id))
     ), step AS (
         SELECT r.by, r.key, p.key AS step, sum(p.value::bigint) AS seizures
           FROM row r CROSS JOIN LATERAL jsonb_each_text(r.pdd) p GROUP BY r.by, r.key, p.key
-    ), steps AS (
+    ), steps AS MATERIALIZED (  -- once, not for each line
         SELECT s.by, s.key, jsonb_object_agg(s.step, s.seizures) AS pdd FROM step s GROUP BY s.by, s.key
     )
     SELECT r.by, r.key, sum(r.seizures)::bigint, sum(r.answered)::bigint, sum(r.measured)::bigint, sum(r.effective)::bigint,
@@ -6123,8 +6155,8 @@ CREATE FUNCTION tariff_without_v1(p_tariff jsonb, p_number text) RETURNS jsonb L
 $$;
 
 -- The calls whose time had come before p_day and not before p_from, into the temporary table purge_due of the session. held: why one
--- stays for now. Returns how many.
-CREATE FUNCTION purge_gather_v1(p_from date, p_day date) RETURNS bigint LANGUAGE plpgsql SET plan_cache_mode = force_custom_plan AS $$
+-- stays for now; only a dispute, and what is not numbered, holds it longer than p_hold_days. Returns how many.
+CREATE FUNCTION purge_gather_v1(p_from date, p_day date, p_hold_days integer) RETURNS bigint LANGUAGE plpgsql SET plan_cache_mode = force_custom_plan AS $$
 DECLARE
     found bigint;
     horizon timestamptz := (SELECT max(p.until) FROM cdr_pass p);
@@ -6145,6 +6177,7 @@ BEGIN
            CASE WHEN s.disputed THEN 'dispute'
                 WHEN s.at >= horizon OR EXISTS (SELECT FROM rerating r JOIN rerate_run n USING (run_id) WHERE r.call_id = x.call_id
                                                    AND (n.closed_at IS NULL OR n.closed_at >= horizon)) THEN 'not numbered'
+                WHEN s.last + p_hold_days < p_day THEN NULL
                 WHEN EXISTS (SELECT FROM cdr k JOIN exported o ON o.type = k.file_type AND k.at >= o.since_at AND k.at >= o.until
                                                               AND (o.partner_id IS NULL OR o.partner_id = k.partner_id)
                               WHERE k.call_id = x.call_id) THEN 'not exported'

@@ -83,8 +83,8 @@ def show(row: Mapping[str, Any]) -> dict[str, Any]:
 async def list_cdr_files(
     desk: Reader,
     paging: Asked,
-    recipient_id: Annotated[RecipientId | None, Query()] = None,
-    type: Type | None = None,  # noqa: A002  as the field is called
+    recipient_id: Annotated[RecipientId | None, Query(description="For whom they are")] = None,
+    type: Annotated[Type | None, Query(description="What is in them")] = None,  # noqa: A002  as the field is called
 ) -> Response:
     async with desk.reading() as conn:
         if recipient_id is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, date, datetime, timedelta
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 from uuid import UUID
 
 from fastapi import Depends, Query, Response
@@ -15,6 +15,7 @@ from bridge.api.fields import PartnerId, Told, show_at
 from bridge.api.problems import Problem, responses
 from bridge.api.route import routes
 from bridge.database import Connection
+from bridge.exports.completeness import chain
 from bridge.exports.sequence import HOUSE, horizon
 
 router = routes("completeness")
@@ -78,19 +79,8 @@ async def read_completeness(
     async with desk.reading() as conn:
         owner = await _whose(desk, conn, partner_id)
         sealed = await horizon(conn)
-        days = await queries.sequence.days.all(conn, partner_id=owner, since=first, until=last)
-    told: list[dict[str, Any]] = [
-        {
-            "day": row["day"].isoformat(),
-            "first_no": row["first_no"],
-            "last_no": row["last_no"],
-            "records": row["records"],
-            "previous": row["previous"].hex(),
-            "hash": row["hash"].hex(),
-        }
-        for row in days
-    ]
-    return desk.shown({"sealed_until": show_at(sealed), "days": told})
+        days = await chain(conn, owner, first, last)
+    return desk.shown({"sealed_until": show_at(sealed), "days": days})
 
 
 @router.get(

@@ -104,7 +104,7 @@ class StatementLine(Told):
     detail: dict[str, Any] = Field(description="How it came about")
 
 
-class Evidence(Told):
+class StatementEvidence(Told):
     """Which records it was made from, as the completeness proof has them."""
 
     first_no: int = Field(description="The partner's record numbers from this")
@@ -127,7 +127,7 @@ class Statement(Told):
     total: Money
     paid: Money
     open: Money = Field(description="What is still to be paid, by whoever owes it")
-    evidence: Evidence
+    evidence: StatementEvidence
     approved_at: datetime | None
     sent_at: datetime | None
     channel: str | None

@@ -255,6 +255,14 @@ def of_record(row: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+async def _billed(conn: Connection, told: Sequence[tuple[UUID, dict[str, Any]]]) -> None:
+    """Say of those that are in an approved statement that they are billed."""
+    ids = await cdrs.billed(conn, [key for key, _ in told])
+    for one in [one for key, one in told if key in ids and one["ratedProductUsage"]]:
+        one["status"] = "billed"
+        one["ratedProductUsage"][0]["isBilled"] = True
+
+
 @dataclass(frozen=True, slots=True)
 class Wanted:
     """Keys of calls and of usage records both begin with the time, so that one list holds them."""
@@ -296,7 +304,8 @@ async def list_tmf_usage(
     end = sliced.offset + sliced.limit
     async with desk.reading() as conn:
         rows = await _newest(conn, desk.principal.partner_id, wanted, end + 1)
-    shown = rows[sliced.offset : end]
+        shown = rows[sliced.offset : end]
+        await _billed(conn, shown)
     following = None
     if len(rows) > end:
         following = request.url.include_query_params(cursor=shown[-1][0].hex, offset=0)
@@ -336,13 +345,16 @@ async def read_tmf_usage(
     partner_id = desk.principal.partner_id
     async with desk.reading() as conn:
         if key.startswith("cdr"):
-            return desk.shown(of_call(await cdrs.record(conn, read_id("cdr", key), partner_id)))
-        usage_id = read_id("use", key)
-        after = UUID(int=min(usage_id.int + 1, cdrs.LAST.int))
-        found = await cdrs.usage(conn, partner_id, after, usage_id, 1)
-    if not found:
-        raise NotFound("There is no such usage.")
-    return desk.shown(of_record(found[0]))
+            told = of_call(await cdrs.record(conn, read_id("cdr", key), partner_id))
+        else:
+            usage_id = read_id("use", key)
+            after = UUID(int=min(usage_id.int + 1, cdrs.LAST.int))
+            found = await cdrs.usage(conn, partner_id, after, usage_id, 1)
+            if not found:
+                raise NotFound("There is no such usage.")
+            told = of_record(found[0])
+        await _billed(conn, [(UUID(key[4:]), told)])
+    return desk.shown(told)
 
 
 @router.get(

@@ -163,3 +163,8 @@ async def usage(
     return list(
         await queries.cdrs.usage.all(conn, partner_id=partner_id, before=before, since=since, rows=rows)
     )
+
+
+async def billed(conn: Connection, ids: Sequence[UUID]) -> frozenset[UUID]:
+    """Those of these calls and usages that are in an approved statement, with whatever corrected them."""
+    return frozenset(row["call_id"] for row in await queries.cdrs.billed.all(conn, ids=list(ids)))

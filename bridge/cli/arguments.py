@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from datetime import UTC, date, datetime
 from enum import Enum
-from typing import Annotated
+from typing import Annotated, Final
 from uuid import uuid4
 
 import typer
 
 from bridge.ledger.exchange import parse_rate
 from bridge.telephony.money import parse_micro
+
+_YEARS: Final = range(1900, 9999)
 
 
 class Language(Enum):
@@ -44,6 +46,8 @@ def instant(text: str) -> datetime:
         raise typer.BadParameter(
             f"{text[:40]!r} is no instant. Write 2026-11-20 or 2026-11-20T18:30+01:00"
         ) from error
+    if found.year not in _YEARS:  # nearer to the ends of time, another zone's would be none
+        raise typer.BadParameter(f"{text[:40]!r} is not in our time. Write a year from 1900 to 9998")
     return found if found.tzinfo else found.replace(tzinfo=UTC)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -25,7 +25,11 @@ def close(
         typer.Option("--check", help="Only compare the totals of a month that is closed; write nothing."),
     ] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")
+        bool,
+        typer.Option(
+            "--dry-run",
+            help="Say what would be done, and what is missing; do nothing. Exit 1 when something is.",
+        ),
     ] = False,
     config_file: ConfigFile = None,
     as_json: Json = False,
@@ -37,15 +41,20 @@ def close(
     from bridge.closing.close import begun, foretold
     from bridge.closing.close import check as compare
     from bridge.closing.close import close as run
+    from bridge.closing.ready import missing
     from bridge.sandbox.progress import shown
     from bridge.telling.close import tell_closing, tell_foretold
 
     settings, now = settings_of(config_file), datetime.now(UTC)
     if dry_run:
         of = begun(settings, month, author=author, now=now, out=out)
-        would = with_database(settings, lambda conn: foretold(conn, of))
-        print(json.dumps(would) if as_json else tell_foretold(would))
-        return
+
+        async def look(conn: Any) -> tuple[dict[str, str], list[str]]:
+            return await foretold(conn, of), await missing(conn, of)
+
+        would, lacks = with_database(settings, look)
+        print(json.dumps({**would, "missing": lacks}) if as_json else tell_foretold(would, lacks))
+        raise typer.Exit(1 if lacks else 0)
     work = compare if check else run
     with shown(counted="rows") as progress:
         done = with_database(

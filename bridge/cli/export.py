@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -145,3 +145,26 @@ def extract(
     with shown(counted="rows") as progress:
         told = with_database(settings, written)
     print(json.dumps(told) if as_json else tell_extract(told))
+
+
+@app.command("chain")
+def tell_chain(
+    partner: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Whose; the house's own when missing.")
+    ] = None,
+    days: Annotated[int, typer.Option(min=1, max=4000, help="So many, up to today.")] = 62,
+    config_file: ConfigFile = None,
+) -> None:
+    """The daily chain of records, as the API tells it to a partner: for docs/verify_completeness.py."""
+    from bridge.exports.completeness import chain
+    from bridge.exports.sequence import HOUSE, horizon
+    from bridge.exports.store.cdr_files import partner_named
+
+    async def work(conn: Any) -> dict[str, Any]:
+        whose = await partner_named(conn, partner) if partner else HOUSE
+        until = datetime.now(UTC).date() + timedelta(days=1)
+        sealed = await horizon(conn)
+        found = await chain(conn, whose, until - timedelta(days=days), until)
+        return {"sealed_until": sealed.isoformat() if sealed else None, "days": found}
+
+    print(json.dumps(with_database(settings_of(config_file), work), indent=1))

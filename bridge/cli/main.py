@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 from uuid import UUID
 
 import typer
@@ -38,8 +38,10 @@ from bridge.cli import (
     user,
 )
 from bridge.cli.base import ConfigFile, Json, settings_of, with_database
-from bridge.database import Connection
 from bridge.errors import BridgeError, ConfigError
+
+if TYPE_CHECKING:
+    from bridge.database import Connection
 
 app = typer.Typer(
     name="callbridge", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False

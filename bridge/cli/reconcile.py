@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from datetime import datetime
+from math import isfinite
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from uuid import UUID
@@ -16,6 +17,8 @@ from bridge.cli.base import ConfigFile, Json, in_transaction, settings_of, text_
 from bridge.errors import ConfigError
 
 app = typer.Typer(help="Their records against ours.", no_args_is_help=True)
+
+_DAY_S = 86_400
 
 Class = Literal["matched", "rate", "duration", "only_ours", "only_theirs"]
 Who = Annotated[str, typer.Option("--with", help="The partner's name, or the carrier's account.")]
@@ -82,6 +85,8 @@ def import_file(
         since, until = month_of(month, settings.company.time_zone)
     if since is None or until is None:
         raise ConfigError("period", "is not named", "Give --month 2026-10, or --from and --to.")
+    if not since < until:
+        raise ConfigError("period", "ends before it begins", "Give --from before --to.")
     period = (since, until)
     given = {
         "zone": zone, "time_format": time_format, "doubled_hour": doubled_hour, "duration_unit": duration,
@@ -129,11 +134,16 @@ def _opened(file: Path) -> Any:
 @app.command()
 def run(
     run_id: RunId,
-    clock: Annotated[float, typer.Option(help="Seconds to add to their times, when a note says so.")] = 0,
+    clock: Annotated[
+        float,
+        typer.Option(min=-_DAY_S, max=_DAY_S, help="Seconds to add to their times, when a note says so."),
+    ] = 0,
     config_file: ConfigFile = None,
     as_json: Json = False,
 ) -> None:
     """Match what was imported with our records, again where it was matched before."""
+    if not isfinite(clock):
+        raise ConfigError("--clock", "is no number of seconds", "Write it like 3600 or -3600.")
     from bridge.partners.store import reconcile as store
     from bridge.sandbox.progress import shown
 

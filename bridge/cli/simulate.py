@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from bridge.cli.base import ConfigFile, Json, settings_of, with_database
+from bridge.config import require_dsn
 
 
 def simulate(
@@ -21,6 +22,13 @@ def simulate(
             help="A folder for what the carriers would send, and for the differences to find in it."
         ),
     ] = None,
+    new_database: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Make a database of this name first, beside that of database.dsn or of `callbridge up`.",
+        ),
+    ] = None,
     config_file: ConfigFile = None,
     as_json: Json = False,
 ) -> None:
@@ -28,13 +36,17 @@ def simulate(
 
     A database that has anything in it is refused.
     """
+    from bridge.sandbox.beside import make_beside
     from bridge.sandbox.progress import shown
     from bridge.sandbox.simulate import Simulation
     from bridge.sandbox.simulate import simulate as run
     from bridge.telling.simulate import tell_simulation
 
     settings = settings_of(config_file)
+    made = make_beside(settings, new_database) if new_database else None
     asked = Simulation(month, calls, seed, settings.company.time_zone)
     with shown(counted="calls") as progress:
-        told = with_database(settings, lambda conn: run(conn, asked, progress, their_files))
+        told = with_database(made or settings, lambda conn: run(conn, asked, progress, their_files))
+    if made is not None:
+        told["dsn"] = require_dsn(made)
     print(json.dumps(told) if as_json else tell_simulation(told))

@@ -18,6 +18,7 @@ from bridge import queries
 from bridge.closing.agreement import differing
 from bridge.closing.closing import Closing
 from bridge.closing.invoices import issue_invoices, lay_invoices
+from bridge.closing.ready import NotReady, missing, unfit
 from bridge.closing.reports import lay_reports, print_reports
 from bridge.closing.statements import approve_statements, lay_statements, of_month
 from bridge.closing.totals import lay_records
@@ -29,9 +30,11 @@ from bridge.exports.sequence import Progress, horizon, seal, silent
 from bridge.exports.store.cdr_files import recipients as every_recipient
 from bridge.ledger.store import close_period
 from bridge.partners.month import month as month_of
+from bridge.partners.month import zone_of
 from bridge.partners.store.statement import deals_of_month
 
 SUMMARY: Final = "close.json"
+MONTHS_MAX: Final = 12  # that one job makes up for
 
 Step = Callable[[Connection, Closing], Awaitable[str]]
 
@@ -43,6 +46,10 @@ async def number(conn: Connection, of: Closing) -> str:
         conn, of.numbered_until, thorough=True, progress=of.progress, keeping=settings.retention,
         time_zone=settings.company.time_zone,
     )  # fmt: skip
+    if lacks := await unfit(
+        conn, of
+    ):  # what only the records tell, and still before anything that cannot be undone
+        raise NotReady(of.month, lacks)
     return f"{made} records numbered"
 
 
@@ -99,11 +106,14 @@ async def close(
     """Close a month, or go on closing it. Not inside a transaction.
 
     out      None: a folder of the month's under exports.folder
-    raises   Invalid: no month, no author, or it has not passed · Conflict: it is being closed by another process ·
-             ConfigError: nothing can be written in the folder · what a step raises: asked again it goes on there
+    raises   Invalid: no month, or no author · Conflict: it is being closed by another process · NotReady: something is
+             missing, and all that is · ConfigError: nothing can be written in the folder · what a step raises: asked
+             again it goes on there
     """
     of = begun(settings, month, author=author, now=now, out=out, progress=progress)
     async with _alone(conn):
+        if lacks := await missing(conn, of):
+            raise NotReady(month, lacks)
         for name, step in STEPS.items():
             progress(name, 0, 0)
             of.done[name] = await step(conn, of)
@@ -126,13 +136,7 @@ def begun(
     if not author.strip():
         raise Invalid("closing a month needs an author: give --author")
     folder = out or settings.exports.folder / "closings" / month
-    of = Closing(settings, month, author.strip(), folder, from_at, to_at, now, progress)
-    if of.numbered_until < to_at:
-        may_at = to_at + timedelta(seconds=settings.exports.lag_s)
-        raise Invalid(
-            f"{month} can be closed from {may_at.isoformat()} on: until then its last calls may come in"
-        )
-    return of
+    return Closing(settings, month, author.strip(), folder, from_at, to_at, now, progress)
 
 
 async def check(
@@ -157,20 +161,43 @@ async def foretold(conn: Connection, of: Closing) -> dict[str, str]:
     closed: datetime | None = await queries.closing.closed_until.value(conn)
     recipients = [one.code for one in await every_recipient(conn) if one.enabled]
     deals = await deals_of_month(conn, of.month, of.settings.company.time_zone)
-    there = await of_month(conn, of)
-    done = [row for row in there if row["state"] != "draft"]
+    done = [row for row in await of_month(conn, of) if row["state"] != "draft"]
+    numbered = f"numbered until {_at(reached)}" if reached else "nothing is numbered yet"
+    books = f"they are until {_at(closed)}" if closed else "they never were"
     return {
-        "numbers": f"of what ended before {of.numbered_until.isoformat()}; numbered until {_at(reached)}",
-        "files": f"until {of.to_at.isoformat()}, to {', '.join(recipients) or 'nobody'}",
-        "books": f"closed until {of.to_at.isoformat()}; they are until {_at(closed)}",
+        "numbers": f"of what ended before {_at(of.numbered_until)}; {numbered}",
+        "files": f"until {_at(of.to_at)}, to {', '.join(recipients) or 'nobody'}",
+        "books": f"closed until {_at(of.to_at)}; {books}",
         "statements": f"of {len(deals)} deals; {len(done)} are approved already",
         "invoices": f"of each statement, with documents in {of.out}",
         "reports": f"in {of.out}",
     }
 
 
-def _at(at: datetime | None) -> str:
-    return at.isoformat() if at else "never"
+def _at(at: datetime) -> str:
+    return at.isoformat(timespec="seconds")
+
+
+async def due_months(conn: Connection, zone: str, now: datetime) -> list[str]:
+    """The last month that is over, and those before it since the books were closed, oldest first.
+
+    Where they never were closed, nobody has said when they began: then it is the last month alone.
+    """
+    closed: datetime | None = await queries.closing.closed_until.value(conn)
+    local = zone_of(zone)
+    due = [_before(now.astimezone(local))]
+    while closed is not None and closed < month_of(due[0], zone)[0] and len(due) < MONTHS_MAX:
+        due.insert(0, _before(month_of(due[0], zone)[0].astimezone(local)))
+    return due
+
+
+def _before(local: datetime) -> str:
+    """The month before that of a day.
+
+    >>> _before(datetime(2027, 1, 2))
+    '2026-12'
+    """
+    return f"{local.replace(day=1) - timedelta(days=1):%Y-%m}"
 
 
 @asynccontextmanager

@@ -14,6 +14,7 @@ from bridge.closing.agreement import Agreement
 from bridge.closing.closing import Closing
 from bridge.closing.statements import of_month
 from bridge.database import Connection
+from bridge.exports.invoicing import direction
 from bridge.exports.store import invoice as invoices
 from bridge.telephony.money import parse_micro
 
@@ -54,7 +55,7 @@ async def lay_invoices(conn: Connection, of: Closing) -> None:
     """To the micro-unit beside the statement: what was rounded to cents is kept. And the document as it lies there."""
     for statement in await of_month(conn, of):
         rows = await queries.closing.invoiced.all(conn, statement_id=statement["statement_id"])
-        signs = [1 if row["self_billed"] else -1 for row in rows]
+        signs = [direction(self_billed=row["self_billed"], credit=row["type"] == "381") for row in rows]
         said = sum(sign * (row["net_cents"] * CENT_MICRO - row["rounding_micro"])
                    for sign, row in zip(signs, rows, strict=True))  # fmt: skip
         lines = sum(sign * row["lines_micro"] for sign, row in zip(signs, rows, strict=True))

@@ -26,10 +26,12 @@ async def approve_statements(conn: Connection, of: Closing) -> str:
     deals = await statements.deals_of_month(conn, of.month, zone)
     made = 0
     for deal in deals:
-        if any(row["state"] != "draft" for row in await _of_deal(conn, of, deal["deal_id"])):
+        if any(row["state"] != "draft" for row in await of_deal(conn, of, deal["deal_id"])):
             continue
         async with conn.transaction():
-            statement_id = await statements.draft(conn, deal["deal_id"], of.month, zone, author=of.author)
+            statement_id = await statements.draft(
+                conn, deal["deal_id"], of.month, zone, author=of.author, at=of.now
+            )
             await statements.approve(conn, statement_id, author=of.author)
         made += 1
         of.progress("statements", made, len(deals))
@@ -40,12 +42,12 @@ async def of_month(conn: Connection, of: Closing) -> list[Row]:
     """Those of the month, with partner and deal."""
     found = []
     for deal in await statements.deals_of_month(conn, of.month, of.settings.company.time_zone):
-        rows = await _of_deal(conn, of, deal["deal_id"])
+        rows = await of_deal(conn, of, deal["deal_id"])
         found += [await statements.statement(conn, row["statement_id"]) for row in rows]
     return found
 
 
-async def _of_deal(conn: Connection, of: Closing, deal_id: UUID) -> list[Row]:
+async def of_deal(conn: Connection, of: Closing, deal_id: UUID) -> list[Row]:
     return list(await statements.statements(conn, NEWEST, 2, deal_id=deal_id, month=of.month))
 
 

@@ -21,7 +21,15 @@ from bridge.config import Settings
 from bridge.database import Connection
 from bridge.errors import BridgeError, ConfigError, Conflict, Invalid, InvariantBroken
 from bridge.exports.delivery import deliver
-from bridge.exports.file_name import TYPES, checked_name, extract_name, file_name, manifest_name, sums_name
+from bridge.exports.file_name import (
+    EXTENSIONS,
+    TYPES,
+    checked_name,
+    extract_name,
+    file_name,
+    manifest_name,
+    sums_name,
+)
 from bridge.exports.manifest import Manifest, Totals, sums_text
 from bridge.exports.sequence import horizon
 from bridge.exports.spans import spans, whole_second
@@ -128,9 +136,10 @@ async def write(
             made = await _make(conn, planned, path, progress, schema)
             if made.sha256 != sha256:
                 path.unlink(missing_ok=True)
+                await _refuse_purged(conn, planned, file_id)
                 raise InvariantBroken(
                     f"{planned.name} came out otherwise than it was written first: what its records are made of has"
-                    " changed, or gone with its time, or another version wrote it"
+                    " changed, or another version wrote it"
                 )
         _beside(path, planned.manifest(totals, size, sha256))
         return path
@@ -156,7 +165,8 @@ async def again(
 
     Returns its path and its SHA-256, which is that of the first time.
 
-    raises   NotFound · Conflict: it was never written · InvariantBroken: it came out otherwise
+    raises   NotFound · Conflict: it was never written, or traffic data of it are gone · InvariantBroken: it came out
+             otherwise
     """
     planned = await file_named(conn, name)
     if planned.state == "planned":
@@ -167,9 +177,10 @@ async def again(
     try:
         made = await _make(conn, planned, proof, progress, settings.exports.tap_schema)
         if made.sha256 != sha256:
+            await _refuse_purged(conn, planned, planned.row["file_id"])
             raise InvariantBroken(
                 f"{name} comes out as {made.sha256} and was written as {sha256}: what its records are made of has"
-                " changed, or gone with its time, or another version wrote it"
+                " changed, or another version wrote it"
             )
         if await _hash_of(path) != sha256:
             proof.replace(path)
@@ -177,6 +188,17 @@ async def again(
         proof.unlink(missing_ok=True)
     _beside(path, planned.manifest(totals, size, sha256))
     return path, sha256
+
+
+async def _refuse_purged(conn: Connection, planned: Planned, file_id: UUID) -> None:
+    """raises   Conflict: its calls' numbers went when their time had come, so it cannot be as it was"""
+    gone_at: datetime | None = await queries.cdr_files.purged_of_file.value(conn, file_id=file_id)
+    if gone_at is not None:
+        raise Conflict(
+            f"{planned.name} cannot be written again: the time of traffic data in it had come, and they were purged "
+            f"(lately at {gone_at:%Y-%m-%d %H:%M} UTC, `callbridge retention log`). Its sums, its SHA-256 and its "
+            "manifest are kept; whoever it was delivered to has it."
+        )
 
 
 async def extract(
@@ -202,6 +224,8 @@ async def extract(
     since, until = whole_second(since), whole_second(until)
     if kind not in TYPES:
         raise Invalid(f"The type is one of {', '.join(TYPES)}.")
+    if form not in EXTENSIONS:
+        raise Invalid(f"The format is one of {', '.join(EXTENSIONS)}.")
     reached = await horizon(conn)
     until = min(until, whole_second(reached)) if reached else until
     if since >= until:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from datetime import date
 from typing import Any
+from uuid import UUID
 
 from bridge import queries
 from bridge.calls.audit import first_findings
@@ -43,3 +45,18 @@ async def _days(conn: Connection) -> AsyncIterator[dict[str, Any]]:
         again = await chained(conn, row["partner_id"], row["previous"], row["first_no"], row["last_no"])
         if again != row["hash"]:
             yield {**said, "problem": "its records do not come out as its hash"}
+
+
+async def chain(conn: Connection, whose: UUID, since: date, until: date) -> list[dict[str, Any]]:
+    """The days of a chain, oldest first, as a partner is told them. whose: a partner, or HOUSE; until: not included"""
+    return [
+        {
+            "day": row["day"].isoformat(),
+            "first_no": row["first_no"],
+            "last_no": row["last_no"],
+            "records": row["records"],
+            "previous": row["previous"].hex(),
+            "hash": row["hash"].hex(),
+        }
+        for row in await queries.sequence.days.all(conn, partner_id=whose, since=since, until=until)
+    ]

@@ -13,7 +13,6 @@ from typing import Any, Final, assert_never
 from bridge.config import Exports
 from bridge.errors import ConfigError, Conflict
 from bridge.exports.file_name import subfolder
-from bridge.exports.sftp import send
 from bridge.exports.streamed import sync_folder
 from bridge.exports.target import PART, Api, Directory, Sftp, check_file_name, read_target
 
@@ -31,6 +30,8 @@ async def deliver(settings: Exports, target: Mapping[str, Any], paths: Sequence[
         case Directory():
             await asyncio.to_thread(_into, Path(where.path), paths)
         case Sftp():
+            from bridge.exports.sftp import send  # noqa: PLC0415 - slow to load, and workers never send
+
             await send(settings, where, paths)
         case Api():
             pass  # they are fetched from where they lie
@@ -38,9 +39,34 @@ async def deliver(settings: Exports, target: Mapping[str, Any], paths: Sequence[
             assert_never(where)
 
 
-def _into(folder: Path, paths: Sequence[Path]) -> None:
+async def check_reachable(settings: Exports, target: Mapping[str, Any]) -> None:
+    """Whether files could be delivered, as far as that can be told without sending any.
+
+    raises   ConfigError · DeliveryFailed: what is wrong, and what to do
+    """
+    where = read_target(target)
+    match where:
+        case Directory():
+            await asyncio.to_thread(_check_folder, Path(where.path))
+        case Sftp():
+            from bridge.exports.sftp import look  # noqa: PLC0415 - slow to load, and workers never send
+
+            await look(settings, where)
+        case Api():
+            pass
+        case _:
+            assert_never(where)
+
+
+def _check_folder(folder: Path) -> None:
     if not folder.is_dir():
         raise ConfigError(str(folder), "is no folder", "Make it, and let us write there.")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise ConfigError(str(folder), "cannot be written to", "Let us write there.")
+
+
+def _into(folder: Path, paths: Sequence[Path]) -> None:
+    _check_folder(folder)
     for path in paths:
         check_file_name(path.name)
         try:

@@ -189,9 +189,9 @@ def _tax_ids(invoice: Invoice, totals: Totals) -> str | None:
     categories = {one.vat.category for one in totals.taxes}
     seller, buyer = invoice.seller, invoice.buyer
     if categories & {"S", "AE"} and not (seller.vat_id or seller.tax_number):
-        return f"{seller.name} needs a VAT id or a tax number. {seller.fix('vat_id')}"
+        return f"{seller.called} needs a VAT id or a tax number. {seller.fix('vat_id')}"
     if "AE" in categories and not (buyer.vat_id or buyer.registration):
-        return f"{buyer.name} needs a VAT id. {buyer.fix('vat_id')}"
+        return f"{buyer.called} needs a VAT id. {buyer.fix('vat_id')}"
     return None
 
 
@@ -210,9 +210,7 @@ def _tax_ids(invoice: Invoice, totals: Totals) -> str | None:
 def _addresses(invoice: Invoice, _: Totals) -> str | None:
     asked = ("name", "street", "postcode", "city", "country", "endpoint")
     return _all(
-        _unless(
-            bool(getattr(party, field)), f"{party.name or 'The company'} needs a {field}. {party.fix(field)}"
-        )
+        _unless(bool(getattr(party, field)), f"{party.called} needs a {field}. {party.fix(field)}")
         for party in (invoice.seller, invoice.buyer)
         for field in asked
     )
@@ -224,7 +222,7 @@ def _contact(invoice: Invoice, _: Totals) -> str | None:
     return _all(
         _unless(
             bool(getattr(seller, field)),
-            f"{seller.name} needs a {field} for its invoices. {seller.fix(field)}",
+            f"{seller.called} needs a {field} for its invoices. {seller.fix(field)}",
         )
         for field in ("contact", "phone", "email")
     )
@@ -234,9 +232,9 @@ def _contact(invoice: Invoice, _: Totals) -> str | None:
 def _contact_is_one(invoice: Invoice, _: Totals) -> str | None:
     seller = invoice.seller
     if seller.phone and sum(one.isdigit() for one in seller.phone) < 3:
-        return f"The phone of {seller.name} has fewer than three digits. {seller.fix('phone')}"
+        return f"The phone of {seller.called} has fewer than three digits. {seller.fix('phone')}"
     bad = bool(seller.email) and not _EMAIL.fullmatch(seller.email)
-    return f"The e-mail address of {seller.name} is none. {seller.fix('email')}" if bad else None
+    return f"The e-mail address of {seller.called} is none. {seller.fix('email')}" if bad else None
 
 
 @rule("BR-DE-15")
@@ -269,16 +267,17 @@ def _account(invoice: Invoice, _: Totals) -> str | None:
     if invoice.type == "381":  # set off, or paid back: code 97, which has no account
         return None
     if not payee.iban:
-        return f"{payee.name} needs an IBAN to be paid to. {payee.fix('iban')}"
+        return f"{payee.called} needs an IBAN to be paid to. {payee.fix('iban')}"
     try:
         clean_iban(payee.iban)
     except ValueError as error:
-        return f"The IBAN of {payee.name} {error}. {payee.fix('iban')}"
+        return f"The IBAN of {payee.called} {error}. {payee.fix('iban')}"
     return None
 
 
 @rule("BR-55", "BR-DE-17")
 def _what_it_corrects(invoice: Invoice, _: Totals) -> str | None:
-    return _unless(
-        (invoice.type == "381") == (invoice.corrects is not None), "a credit note names its invoice"
-    )
+    """One of a statement is about earlier months as a whole (§ 17 (4) UStG): it says so, and names none."""
+    if invoice.type != "381":
+        return _unless(invoice.corrects is None, "a credit note names its invoice, and nothing else does")
+    return _unless(invoice.corrects is not None or bool(invoice.note), "a credit note says what it corrects")

@@ -71,6 +71,7 @@ WORDS: Final[Mapping[str, Mapping[str, str]]] = {
         "intro_381": "zu Ihren Gunsten korrigieren wir unsere Abrechnung{corrects}:",
         "intro_381_self": "unsere Gutschrift an Sie korrigieren wir{corrects}; es mindert sich, was wir zahlen:",
         "corrected": " {number} vom {day}",
+        "earlier": "Korrektur unserer Abrechnungen früherer Monate; welcher, sagt die Abrechnung des Vertrags.",
         "dear": "Sehr geehrte Damen und Herren,",
         "draft": "Entwurf",
         "self_billed": "Gutschrift im Sinne von § 14 Abs. 2 UStG: Diese Abrechnung stellt der "
@@ -116,6 +117,7 @@ WORDS: Final[Mapping[str, Mapping[str, str]]] = {
         "intro_381": "in your favour we correct our invoice{corrects}:",
         "intro_381_self": "we correct our self-billed invoice{corrects}, so that we pay less:",
         "corrected": " {number} of {day}",
+        "earlier": "Correction of what we charged for earlier months; the contract's statement says which.",
         "dear": "Dear Sir or Madam,",
         "draft": "Draft",
         "self_billed": "Self-billing (“Gutschrift”, § 14 (2) UStG): issued by the recipient of the "

@@ -18,7 +18,8 @@ from bridge.exports.invoice import (
     line_of,
     totals_of,
 )
-from bridge.exports.invoice_words import KINDS
+from bridge.exports.invoice_titles import titled
+from bridge.exports.invoice_words import KINDS, WORDS
 from bridge.exports.party import Party
 from bridge.exports.vat import Rate, treatment
 from bridge.partners.statement_line import INCOME, PURCHASE, SECOND, Kind
@@ -57,7 +58,8 @@ class Source:
 
     @property
     def ours(self) -> bool:
-        """We supplied it. A correction goes with what it corrects, whichever way it goes."""
+        """We supplied it. A correction goes with what it corrects, whichever way it goes; so does a dispute's outcome
+        where it is known what it was about, else it is of whoever gets it."""
         if self.of_kind == Kind.DISPUTE:
             return self.amount_micro < 0
         return self.of_kind in INCOME
@@ -132,6 +134,7 @@ def _document(
         due_on=occasion.due_on, currency=occasion.currency, seller=seller, buyer=buyer, from_on=occasion.from_on,
         until_on=occasion.until_on, lines=tuple(lines),
         buyer_reference=terms.buyer_reference if ours else us.key, contract=occasion.contract,
+        note=WORDS[terms.language]["earlier"] if credit else "",
         language=terms.language, self_billed=not ours,
     )  # fmt: skip
     return made if totals_of(made).gross_cents > 0 else None
@@ -143,7 +146,7 @@ def _line(source: Source, sign: int, vat: Any, language: str) -> Line:
     )
     return line_of(
         KINDS[language][source.kind], source.quantity * MICRO, unit, source.rate_micro, sign * source.amount_micro,
-        vat, rate_per_micro=per, kind=source.kind, note=source.title, source_no=source.line_no,
+        vat, rate_per_micro=per, kind=source.kind, note=titled(source.title, language), source_no=source.line_no,
     )  # fmt: skip
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -38,12 +39,25 @@ class Party:
     bic: str = ""
     reseller: bool = False
 
+    @property
+    def called(self) -> str:
+        return self.name or ("Our company" if self.ours else self.key)
+
+    def field(self, name: str) -> str:
+        """As an operator writes it."""
+        return {"name": "legal_name", "endpoint": "email"}.get(name, name)
+
     def fix(self, field: str) -> str:
         """What an operator does where a field is missing or wrong."""
+        return self.fixes([field])
+
+    def fixes(self, fields: Sequence[str]) -> str:
+        """The same of some fields."""
+        named = list(dict.fromkeys(self.field(one) for one in fields))
         if self.ours:
-            named = {"name": "legal_name", "endpoint": "email"}.get(field, field)
-            return f"Set company.{named} in callbridge.toml."
-        return f"Give it: callbridge partner billing {self.key} --{field.replace('_', '-')} …"
+            return f"Set {', '.join(f'company.{one}' for one in named)} in callbridge.toml."
+        told = " ".join(f"--{one.replace('_', '-')} …" for one in named)
+        return f"Give {'it' if len(named) == 1 else 'them'}: callbridge partner billing {self.key} {told}"
 
 
 def clean_iban(text: str) -> str:

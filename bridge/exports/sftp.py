@@ -55,6 +55,22 @@ async def send(settings: Exports, target: Sftp, paths: Sequence[Path], names: Re
             own_names.close()
 
 
+async def look(settings: Exports, target: Sftp, names: Resolve | None = None) -> None:
+    """Whether the server lets us in, and has the folder. Nothing is written there.
+
+    raises   as `send`
+    """
+    key = await asyncio.to_thread(_own_key, settings.sftp_key_file)
+    own_names = Names(NAME_THREADS) if names is None else None
+    try:
+        addresses = await _addresses(settings, target, names or own_names)  # type: ignore[arg-type]
+        async with _connected(settings, target, addresses, key) as sftp:
+            await _Server(sftp, target, settings.sftp_timeout_s).check_folder()
+    finally:
+        if own_names is not None:
+            own_names.close()
+
+
 @dataclass(frozen=True, slots=True)
 class _File:
     path: Path
@@ -100,6 +116,13 @@ class _Server:
         if found == file.size and await self._same_until(there, file, 0, why=why) == file.size:
             return True
         raise self._failed(f"{there} is there already, with other content. Move it away on the server")
+
+    async def check_folder(self) -> None:
+        """raises   DeliveryFailed: it is not there"""
+        folder = self._target.folder
+        found = await self._told(self._sftp.stat(folder), f"asking for {folder}")
+        if found.type not in (asyncssh.FILEXFER_TYPE_DIRECTORY, asyncssh.FILEXFER_TYPE_UNKNOWN):
+            raise self._failed(f"{folder} is no folder")
 
     def _there(self, file: _File) -> str:
         return f"{self._target.folder}/{file.name}"
@@ -171,13 +194,17 @@ class _Server:
         return at if block else 0
 
     async def _read(self, file: asyncssh.SFTPClientFile, size: int, at: int, doing: str) -> bytes:
-        """So many bytes, or what there is up to the end."""
+        """So many bytes, or what there is up to the end. All of it within the time of a step: else it trickles."""
         data = b""
-        while len(data) < size:
-            more: bytes = await self._told(file.read(size - len(data), at + len(data)), doing)
-            if not more:
-                break
-            data += more
+        try:
+            async with asyncio.timeout(self._step_s):
+                while len(data) < size:
+                    more: bytes = await self._told(file.read(size - len(data), at + len(data)), doing)
+                    if not more:
+                        break
+                    data += more
+        except TimeoutError:
+            raise self._failed(f"{doing}: {size} bytes took longer than {self._step_s:g} s") from None
         return data
 
     async def _rename(self, part: str, there: str) -> None:

@@ -122,14 +122,16 @@ def treatment(seller: Party, buyer: Party, rates: Sequence[Rate], day: date, *, 
 
 def _must(party: Party, field: str, missing: bool) -> None:
     if missing:
-        raise Invalid(f"{party.name} needs a {field.replace('_', ' ')} for its invoices. {party.fix(field)}")
+        raise Invalid(
+            f"{party.called} needs a {field.replace('_', ' ')} for its invoices. {party.fix(field)}"
+        )
 
 
 def _must_be_vat_id(party: Party) -> None:
     _must(party, "vat_id", not party.vat_id)
     problem = vat_id_problem(party.vat_id, party.country)
     if problem:
-        raise Invalid(f"The VAT id of {party.name} {problem}. {party.fix('vat_id')}")
+        raise Invalid(f"The VAT id of {party.called} {problem}. {party.fix('vat_id')}")
 
 
 def vat_id_problem(vat_id: str, country: str) -> str | None:

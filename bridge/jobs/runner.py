@@ -194,6 +194,8 @@ class Runner:
 
 
 FILES: Final = "cdr_files"
+CLOSE: Final = "close"
+DAY_S: Final = 86_400
 
 
 def planned(
@@ -206,8 +208,8 @@ def planned(
     zone = settings.company.time_zone
     lines = []
     for kind, one in work.items():
-        if one.rhythm is not None:
-            due_at = next_after(one.rhythm, zone_named(zone), now, one.after_s)
+        if one.rhythm is not None and (kind != CLOSE or settings.closing.auto):
+            due_at = next_after(one.rhythm, zone_named(zone), now, _after_s(work, kind, settings))
             lines.append(Line(kind, kind, one.rhythm, due_at, zone))
     for row in recipients:
         rhythm: Rhythm = row["period"]  # type: ignore[assignment]
@@ -220,14 +222,15 @@ def planned(
 
 
 def _after_s(work: Mapping[str, Work], kind: str, settings: Settings) -> float:
-    """Files are made of what is numbered, and that is late."""
-    return (
-        settings.exports.lag_s + work[kind].after_s
-        if kind == FILES
-        else work[kind].after_s
-        if kind in work
-        else 0
-    )
+    """Files are made of what is numbered, and that is late. A month closes on its day, when its last calls are in."""
+    after_s = work[kind].after_s if kind in work else 0
+    match kind:
+        case "cdr_files":
+            return settings.exports.lag_s + after_s
+        case "close":
+            return max((settings.closing.day - 1) * DAY_S, settings.exports.lag_s + after_s)
+        case _:
+            return after_s
 
 
 async def _ended(working: asyncio.Task[Outcome]) -> None:

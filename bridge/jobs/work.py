@@ -11,7 +11,7 @@ from uuid import UUID
 
 from bridge.config import Settings
 from bridge.database import Connection
-from bridge.errors import BridgeError
+from bridge.errors import BridgeError, InvariantBroken
 from bridge.exports import cdr_files, extract, sequence
 from bridge.exports.store import export as exports
 from bridge.exports.store.cdr_files import recipient_by_id
@@ -104,6 +104,21 @@ async def _measure(task: Task) -> Mapping[str, Any]:
         return {"days": await keep_quality(task.conn, task.settings.company.time_zone)}
 
 
+async def _close(task: Task) -> Mapping[str, Any]:
+    """Close the month before, and those before it that the books are open for."""
+    from bridge.closing.close import close, due_months  # noqa: PLC0415 - a worker's start does not wait for it
+
+    settings, conn, now = task.settings, task.conn, datetime.now(UTC)
+    closed = []
+    for month in await due_months(conn, settings.company.time_zone, now):
+        done = await close(conn, settings, month, author=settings.closing.author, now=now)
+        if not done.sound:
+            said = "; ".join(done.to_json()["problems"])
+            raise InvariantBroken(f"{month} is closed, and not all agrees: {said}")
+        closed.append(month)
+    return {"closed": ", ".join(closed)}
+
+
 WORK: Final[Mapping[str, Work]] = MappingProxyType(
     {
         "stragglers": Work(_stragglers, 6 * 3600, "daily", 2 * 3600),
@@ -112,6 +127,7 @@ WORK: Final[Mapping[str, Work]] = MappingProxyType(
         "cdr_files": Work(_cdr_files, 4 * 3600),
         "extract": Work(_extract, 3600, given_up=_extract_given_up),
         "measure": Work(_measure, 3600, "daily", 1800),
+        "close": Work(_close, 6 * 3600, "monthly"),
         "tidy": Work(_tidy, 600, "hourly", 600),
     }
 )

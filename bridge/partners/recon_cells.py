@@ -70,6 +70,17 @@ class Times:
             raise ValueError("the format has no day, month, hour and minute. Write it like %d.%m.%Y %H:%M:%S")
 
     def read(self, text: str) -> datetime:
+        try:
+            found = self._read(text)
+        except OverflowError:  # the end of years, or an offset across it
+            found = datetime.min  # noqa: DTZ901
+        if found.year not in _YEARS:
+            raise ValueError(
+                f"{shown(text)} is not in our time. Write a year from {_YEARS[0]} to {_YEARS[-1]}"
+            )
+        return found
+
+    def _read(self, text: str) -> datetime:
         _formula(text)
         text = text.removeprefix("'")
         if self.time_format in EPOCHS:
@@ -86,10 +97,6 @@ class Times:
             )
         else:
             raise ValueError(f"{shown(text)} is no time{_seems(text)}. Write 2026-01-31T14:00:00+01:00")
-        if found.year not in _YEARS:
-            raise ValueError(
-                f"{shown(text)} is not in our time. Write a year from {_YEARS[0]} to {_YEARS[-1]}"
-            )
         return found
 
     def _epoch(self, text: str) -> datetime:

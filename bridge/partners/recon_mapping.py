@@ -105,7 +105,7 @@ class FileMapping:
         if self.zone is not None:
             try:
                 ZoneInfo(self.zone)
-            except (ZoneInfoNotFoundError, ValueError):
+            except (ZoneInfoNotFoundError, ValueError, OSError):  # a folder of zones is none
                 raise ConfigError(
                     "zone", f"{self.zone!r:.60} is no time zone", "Write Europe/Berlin or UTC."
                 ) from None
@@ -144,9 +144,14 @@ class FileMapping:
         named = kept.get("columns", {})
         if not isinstance(named, Mapping):
             raise ConfigError("columns", "is no table", 'Write [columns], then b_number = "Called".')
-        columns = {
-            name: (theirs,) if isinstance(theirs, str) else tuple(theirs) for name, theirs in named.items()
-        }
+        columns = {}
+        for name, theirs in named.items():
+            headers = theirs if isinstance(theirs, list | tuple) else (theirs,)
+            if not all(isinstance(one, str) for one in headers):
+                raise ConfigError(
+                    f"columns.{name:.40}", "is no text", "Write the header as it is in the file."
+                )
+            columns[name] = tuple(headers)
         rest = {key: value for key, value in kept.items() if key not in ("columns", "trailer")}
         return cls(columns=columns, trailer=tuple(kept.get("trailer", ())), **rest)
 

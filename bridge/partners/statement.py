@@ -6,7 +6,7 @@ earlier months, count in the month they were learnt in, on lines of their own.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
 from bridge.partners.deal import ON_NET, Basis, Funding, Share, format_percent, part_micro
@@ -45,7 +45,7 @@ def _disputes(inputs: Inputs) -> Iterator[Line]:
             Kind.DISPUTE,
             f"Dispute: {one.title}",
             inputs.converted(one.amount_micro, one.currency),
-            of=Kind.DISPUTE,
+            of=Kind.WHOLESALE if one.leg == "termination" else Kind.DISPUTE,
             detail={"dispute_id": one.dispute_id} | exchanged(inputs, one.amount_micro, one.currency),
         )
 
@@ -76,18 +76,7 @@ def _share(inputs: Inputs, share: Share, no: int, which: str, kind: Kind) -> Ite
     revenue = _revenue(inputs, share.of, no)
     if not revenue:
         return
-    net_micro, told = 0, []
-    for (currency, tax_ppm), gross_micro in sorted(revenue.items()):
-        net = _net(gross_micro, tax_ppm)
-        net_micro += inputs.converted(net, currency)
-        told.append(
-            {
-                "currency": currency,
-                "tax_percent": format_micro(tax_ppm * 100, 0),
-                "gross": format_micro(gross_micro),
-                "net": format_micro(net),
-            }
-        )
+    net_micro, told = _nets(inputs, revenue)
     what = "retail revenue" if share.of is Basis.RETAIL_REVENUE else "bundles sold"
     yield Line(
         kind,
@@ -100,17 +89,40 @@ def _share(inputs: Inputs, share: Share, no: int, which: str, kind: Kind) -> Ite
 
 
 def _revenue(inputs: Inputs, basis: Basis, no: int) -> dict[tuple[str, int], int]:
-    """Gross, by currency and tax. Bundles carry no tax of their own."""
-    found: dict[tuple[str, int], int] = {}
+    """Gross, by currency and the tax that is in it."""
     if basis is Basis.RETAIL_REVENUE:
         pairs = [
             ((one.currency, one.tax_ppm), one.amount_micro) for one in inputs.of(("origination", "usage"), no)
         ]
     else:
-        pairs = [((one.currency, 0), one.amount_micro) for one in inputs.purchases if one.part == no]
+        pairs = [
+            ((one.currency, one.tax_ppm), one.amount_micro) for one in inputs.purchases if one.part == no
+        ]
+    return _by_tax(pairs)
+
+
+def _by_tax(pairs: Iterable[tuple[tuple[str, int], int]]) -> dict[tuple[str, int], int]:
+    found: dict[tuple[str, int], int] = {}
     for key, amount_micro in pairs:
         found[key] = found.get(key, 0) + amount_micro
     return {key: amount_micro for key, amount_micro in found.items() if amount_micro}
+
+
+def _nets(inputs: Inputs, grosses: Mapping[tuple[str, int], int]) -> tuple[int, list[dict[str, str]]]:
+    """Without tax, in the deal's currency, and how it came about. An amount without tax terms is its own net."""
+    net_micro, told = 0, []
+    for (currency, tax_ppm), gross_micro in sorted(grosses.items()):
+        net = _net(gross_micro, tax_ppm)
+        net_micro += inputs.converted(net, currency)
+        told.append(
+            {
+                "currency": currency,
+                "tax_percent": format_micro(tax_ppm * 100, 0),
+                "gross": format_micro(gross_micro),
+                "net": format_micro(net),
+            }
+        )
+    return net_micro, told
 
 
 def _net(gross_micro: int, tax_ppm: int) -> int:
@@ -127,24 +139,25 @@ def _funding(inputs: Inputs) -> Iterator[Line]:
 
 
 def _funded(inputs: Inputs, funding: Funding, no: int, which: str, kind: Kind) -> Iterator[Line]:
-    amounts: dict[str, int] = {}
-    purchases = 0
-    for one in inputs.purchases:
-        if one.part == no and one.bundle_id == funding.bundle_id.hex:
-            amounts[one.currency] = amounts.get(one.currency, 0) + one.amount_micro
-            purchases += one.purchases
-    if not purchases and not any(amounts.values()):
+    sold = [one for one in inputs.purchases if one.part == no and one.bundle_id == funding.bundle_id.hex]
+    amounts = _by_tax(((one.currency, one.tax_ppm), one.amount_micro) for one in sold)
+    purchases = sum(one.purchases for one in sold)
+    if not purchases and not amounts:
         return
-    base_micro = sum(inputs.converted(amount, currency) for currency, amount in sorted(amounts.items()))
+    base_micro, told = _nets(inputs, amounts)
     yield Line(
         kind,
-        f"{format_percent(funding.permyriad)} % of bundle {funding.bundle}{which}",
+        f"{format_percent(funding.permyriad)} % of bundle {funding.bundle}, net{which}",
         -part_micro(base_micro, funding.permyriad),
         purchases,
         PURCHASE,
         base_micro=base_micro,
         of=Kind.BUNDLE_FUNDING,
-        detail={"percent": format_percent(funding.permyriad), "bundle_id": f"bdl_{funding.bundle_id.hex}"},
+        detail={
+            "percent": format_percent(funding.permyriad),
+            "bundle_id": f"bdl_{funding.bundle_id.hex}",
+            "revenue": told,
+        },
     )
 
 

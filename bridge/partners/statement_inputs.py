@@ -62,13 +62,17 @@ class RecordSum:
 
 @dataclass(frozen=True, slots=True, order=True)
 class PurchaseSum:
-    """Bundles that were bought; negative: given back. LATE: given back, bought in an earlier month."""
+    """Bundles that were bought; negative: given back. LATE: given back, bought in an earlier month.
+
+    tax_ppm   in the amount, as it was when they were bought
+    """
 
     part: int
     bundle_id: str
     currency: str
     purchases: int
     amount_micro: int
+    tax_ppm: int = 0
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -86,6 +90,7 @@ class Outcome:
     """What a dispute ended with, booked already. Positive: we owe it to the partner.
 
     account_id   where it was booked; "": on the partner's own account in the deal's currency
+    leg          of the reconciliation it came from: termination is about what the partner has carried; "": of none
     """
 
     dispute_id: str
@@ -93,6 +98,7 @@ class Outcome:
     currency: str
     account_id: str
     amount_micro: int
+    leg: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
-from typing import BinaryIO, Final, cast
+from typing import IO, Any, BinaryIO, Final, Self, cast
 
 from openpyxl import load_workbook
 from openpyxl.cell.read_only import ReadOnlyCell
@@ -30,7 +30,10 @@ _XLSX_MAGIC: Final = b"PK\x03\x04"
 _XLSX_BYTES_MAX: Final = 1 << 30  # unpacked; a small file may hold a bomb
 _ROWS_MAX: Final = 1 << 20  # of a sheet; a row that names itself further down is filled up to with empty ones
 _COLUMNS_MAX: Final = 256
-_HEADER_BYTES: Final = 65_536
+_MEMBER_BYTES_MAX: Final = 64 << 20  # of a part of a workbook that is no sheet, and so is read whole
+_SHEET_ROW_BYTES_MAX: Final = 2 << 20  # from one row of a sheet to the next
+_HEADER_CHARS_MAX: Final = 65_536
+_ROW_CHARS_MAX: Final = 1 << 20  # of one row, whatever lines it goes on over
 _BLOCK_BYTES: Final = 1 << 18
 
 
@@ -86,7 +89,7 @@ def _open_csv(
             errors="surrogateescape" if lenient else "strict",
             newline="",
         )
-        first = text.readline(_HEADER_BYTES)
+        first = text.readline(_HEADER_CHARS_MAX + 1)
         first.encode()
     except LookupError:
         raise DeckError(f"{chosen!r} is no encoding. Use utf-8, utf-16, latin-1 or cp1252") from None
@@ -94,6 +97,13 @@ def _open_csv(
         raise _not_text(chosen, wrong) from None
     if not first.strip():
         raise DeckError("the file is empty. Its first row must name the columns", row=1, column="header")
+    if len(first) > _HEADER_CHARS_MAX:
+        problem = f"is longer than {_HEADER_CHARS_MAX:,} characters. Is it a table with one header?"
+        raise DeckError(problem, row=1, column="header")
+    if "\0" in first:
+        raise DeckError(
+            "holds NUL bytes. Name the encoding, such as --encoding utf-16-le", row=1, column="header"
+        )
     delimiter = given or _delimiter(first, known)
     header = next(csv.reader([first], delimiter=delimiter))
     return Sheet(header, _csv_rows(text, delimiter, len(header), chosen), delimiter != ",")
@@ -119,10 +129,16 @@ def _delimiter(header: str, known: Callable[[str], object | None]) -> str:
 def _csv_rows(
     text: io.TextIOBase, delimiter: str, width: int, encoding: str
 ) -> Iterator[tuple[int, list[str]]]:
-    number = 1
+    number, lines = 1, _Lines(text)
     try:
-        for number, cells in enumerate(csv.reader(text, delimiter=delimiter, strict=True), 2):
+        for number, cells in enumerate(csv.reader(lines, delimiter=delimiter, strict=True), 2):
+            lines.room = _ROW_CHARS_MAX
             yield number, cells
+    except _TooLong:
+        problem = (
+            f"is longer than {_ROW_CHARS_MAX:,} characters. Is a quote open, or are there no ends of lines?"
+        )
+        raise DeckError(problem, row=number + 1, column="row") from None
     except csv.Error as wrong:
         problem = f"the quotes are not in order: {wrong}. Put texts with {delimiter!r} into quotes, double those inside"
         raise DeckError(problem, row=number + 1, column="row") from None
@@ -130,6 +146,29 @@ def _csv_rows(
         raise _not_text(encoding, wrong) from None
     if width == 0:
         raise DeckError("the header is empty", row=1, column="header")
+
+
+class _TooLong(Exception):
+    """A row without an end would be read into memory whole."""
+
+
+class _Lines:
+    """Lines of a text. room: characters that may still come until it is set anew"""
+
+    def __init__(self, text: io.TextIOBase) -> None:
+        self._text, self.room = text, _ROW_CHARS_MAX
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> str:
+        line = self._text.readline(self.room + 1)
+        if not line:
+            raise StopIteration
+        self.room -= len(line)
+        if self.room < 0:
+            raise _TooLong
+        return line
 
 
 def _not_text(encoding: str, wrong: UnicodeError) -> DeckError:
@@ -177,8 +216,12 @@ class _Unclosed(io.RawIOBase):
 def _open_xlsx(file: BinaryIO) -> Sheet:
     try:
         with zipfile.ZipFile(file) as packed:
-            if sum(member.file_size for member in packed.infolist()) > _XLSX_BYTES_MAX:
+            members = packed.infolist()
+            if sum(member.file_size for member in members) > _XLSX_BYTES_MAX:
                 raise DeckError("the workbook unpacks to more than 1 GB. Save it as CSV")
+            whole = [one for one in members if not one.filename.startswith("xl/worksheets/")]
+            if sum(one.file_size for one in whole) > _MEMBER_BYTES_MAX:
+                raise DeckError("the workbook has more than 64 MB of texts beside its sheet. Save it as CSV")
         file.seek(0)
         book = load_workbook(file, read_only=True, data_only=False, keep_links=False)
         sheets = [sheet for sheet in book.worksheets if sheet.sheet_state == "visible"]
@@ -189,8 +232,11 @@ def _open_xlsx(file: BinaryIO) -> Sheet:
         raise DeckError(problem) from None
     if len(sheets) != 1:
         raise DeckError(f"the workbook has {len(sheets)} visible sheets. Leave the one that is to be read")
-    sheets[0].reset_dimensions()  # what it says of its size may be wrong
-    rows = _xlsx_rows(sheets[0].iter_rows())
+    sheet: Any = sheets[0]
+    sheet.reset_dimensions()  # what it says of its size may be wrong
+    source = _Source(sheet._get_source)
+    sheet._get_source = source.open
+    rows = _xlsx_rows(sheet.iter_rows(), source)
     try:
         _, header = next(rows)
     except StopIteration:
@@ -202,10 +248,38 @@ def _open_xlsx(file: BinaryIO) -> Sheet:
     return Sheet(header, padded, comma_is_decimal=True)
 
 
-def _xlsx_rows(rows: Iterator[tuple[object, ...]]) -> Iterator[tuple[int, list[str]]]:
+class _Source:
+    """The XML of a sheet as its reader reads it. room: bytes that may still come until it is set anew"""
+
+    def __init__(self, opened: Callable[[], IO[bytes]]) -> None:
+        self._opened, self.room = opened, _SHEET_ROW_BYTES_MAX
+
+    def open(self) -> Self:
+        self._file = self._opened()
+        return self
+
+    def read(self, size: int = -1) -> bytes:
+        found = self._file.read(size)
+        self.room -= len(found)
+        if self.room < 0:
+            raise _TooLong("a row is longer than 2 MB")
+        return found
+
+    def close(self) -> None:
+        self._file.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _xlsx_rows(rows: Iterator[tuple[object, ...]], source: _Source) -> Iterator[tuple[int, list[str]]]:
     number = 0
     try:
         for number, row in enumerate(rows, 1):
+            source.room = _SHEET_ROW_BYTES_MAX
             if number > _ROWS_MAX or len(row) > _COLUMNS_MAX:
                 problem = (
                     f"a sheet may have {_ROWS_MAX:,} rows and {_COLUMNS_MAX} columns. Remove what is beyond"

@@ -70,6 +70,11 @@ class Used:
     quantity: int | None
     charged: int | None
     gross_micro: int
+    tax_ppm: int = 0
+
+    @property
+    def tax_micro(self) -> int:
+        return tax_of(self.gross_micro, self.tax_ppm)
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +148,15 @@ class Bill:
     def used_micro(self) -> int:
         return sum(one.gross_micro for one in self.used)
 
+    @property
+    def used_taxes(self) -> Mapping[int, tuple[int, int]]:
+        """Of messages and data, as `taxes`."""
+        found: dict[int, tuple[int, int]] = {}
+        for one in self.used:
+            gross, tax = found.get(one.tax_ppm, (0, 0))
+            found[one.tax_ppm] = (gross + one.gross_micro, tax + one.tax_micro)
+        return found
+
 
 def bill(
     calls: Iterable[Call],
@@ -195,7 +209,7 @@ def shown(number: str, numbers: Numbers) -> str:
 
 
 def tax_of(gross_micro: int, tax_ppm: int) -> int:
-    """The tax in a gross amount, half-up, record by record: sums agree with reports and statements."""
+    """The tax in a gross amount, half-up, record by record: sums agree with reports."""
     return divide(gross_micro * tax_ppm, PPM + tax_ppm, Rounding.HALF_UP)
 
 

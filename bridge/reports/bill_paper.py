@@ -91,6 +91,7 @@ def to_json(bill: Bill, whose: Holder, period: Period, *, complete: bool) -> dic
                 "service": one.service,
                 "quantity": one.quantity,
                 "charged_quantity": one.charged,
+                "tax": format_micro(one.tax_micro),
                 "gross": format_micro(one.gross_micro),
             }
             for one in bill.used
@@ -109,6 +110,7 @@ def to_json(bill: Bill, whose: Holder, period: Period, *, complete: bool) -> dic
             "calls_tax": format_micro(bill.calls_tax_micro),
             "calls_net": format_micro(bill.calls_micro - bill.calls_tax_micro),
             "usage_gross": format_micro(bill.used_micro),
+            "usage_tax": format_micro(sum(one.tax_micro for one in bill.used)),
             "other_numbers": format_micro(bill.others.gross_micro),
         },
         "balance": {
@@ -180,7 +182,7 @@ def paper(
                   writing.amount(bill.calls_micro, language, 4)],
         "usage": [
             [*writing.clock(one.at, zone, language), one.service,
-             writing.NOTHING if one.quantity is None else writing.number(one.quantity, 0, language),
+             writing.quantity(one.service, one.quantity, language),
              writing.amount(one.gross_micro, language, 4)]
             for one in bill.used
         ],
@@ -200,13 +202,16 @@ def _summary(bill: Bill, language: Language) -> list[list[str]]:
         return [label, writing.amount(micro, language, 4), how]
 
     sign = -1 if bill.balance else 1  # of prepaid money, what was paid is what is gone
-    rows = [row(words["sum"], sign * bill.calls_micro)]
-    for ppm, (gross, tax) in sorted(bill.taxes.items()):
-        if ppm and gross:
-            rate = (percent(ppm // 100) or "").replace(".", "," if language == "de" else ".") + " %"
-            rows.append(row(words["tax"].format(rate), tax, "quiet"))
+
+    def taxes(of: Mapping[int, tuple[int, int]]) -> list[list[str]]:
+        rates = [(ppm, tax) for ppm, (gross, tax) in sorted(of.items()) if ppm and gross]
+        comma = "," if language == "de" else "."
+        shown = [((percent(ppm // 100) or "").replace(".", comma) + " %", tax) for ppm, tax in rates]
+        return [row(words["tax"].format(rate), tax, "quiet") for rate, tax in shown]
+
+    rows = [row(words["sum"], sign * bill.calls_micro), *taxes(bill.taxes)]
     if bill.used:
-        rows.append(row(words["usage"], sign * bill.used_micro))
+        rows += [row(words["usage"], sign * bill.used_micro), *taxes(bill.used_taxes)]
     if bill.others.calls or bill.others.gross_micro:
         rows.append(row(words["others"], sign * bill.others.gross_micro))
     if bill.bookings:

@@ -9,7 +9,7 @@ ringing.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Final, TypeVar
 
@@ -29,7 +29,8 @@ class Money:
 
     free     calls that a deal makes free: zero-rated destinations, and between users of one app
     bundle   calls that units paid for; covered_s: seconds that units paid for, in these and in others
-    carried  answered calls that trunks carried, for cost_micro; usage_micro: messages and data, in gross_micro, too
+    carried  answered calls that trunks carried, for cost_micro
+    usage    messages and data: net here, with their tax in gross_micro
     """
 
     key: str
@@ -134,6 +135,12 @@ def total(rows: Iterable[T], key: str) -> list[T]:
         one = replace(row, key=key)
         found[unit] = _plus(found[unit], one) if unit in found else one
     return [found[unit] for unit in sorted(found)]
+
+
+def costs_apart(totals: Sequence[Money]) -> list[str]:
+    """Currencies in which something costs and nothing is earned: no margin of another currency has that cost."""
+    earned = {one.currency for one in totals if one.net_micro}
+    return sorted(one.currency for one in totals if one.cost_micro and one.currency not in earned)
 
 
 def fold(rows: Iterable[Money]) -> list[Money]:

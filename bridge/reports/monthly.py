@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from bridge.reports import writing
 from bridge.reports.gathering import Gathered
-from bridge.reports.measure import Money, Quality, share, total
+from bridge.reports.measure import Money, Quality, costs_apart, share, total
 from bridge.reports.monthly_words import PURPOSES, WORDS
 from bridge.reports.writing import NOTHING, Language
 
@@ -73,11 +73,11 @@ def _figures(gathered: Gathered, language: Language) -> list[dict[str, str]]:
     def plain(one: int) -> str:
         return writing.number(one, 0, language)
 
-    last = (
-        [count("margin", now.margin_micro, was.margin_micro, money)]
-        if house
-        else [count("carried", now.cost_micro, was.cost_micro, money)]
-    )
+    apart = costs_apart(gathered.totals())
+    margin = count("margin", now.margin_micro, was.margin_micro, money)
+    if apart:
+        margin["label"] += words["apart"].format(", ".join(apart))
+    last = [margin] if house else [count("carried", now.cost_micro, was.cost_micro, money)]
     return [
         count("calls", now.calls, was.calls, plain),
         count("talk", now.talk_ms, was.talk_ms, lambda one: f"{writing.minutes(one, language)} min"),
@@ -160,7 +160,7 @@ def _margins(gathered: Gathered, pictures: Pictures, language: Language) -> list
     heads += [{"title": words[name], **_RIGHT} for name in ("month before", "this month", "change")]
     heads += [{"title": "%", **_RIGHT}, _UNIT]
     return [
-        {"title": words["money"], "picture": pictures["money"]},
+        {"title": words["money"], "text": words["money text"], "picture": pictures["money"]},
         {"picture": pictures["margin"]},
         table("margin by carrier", "trunk", "no carrier"),
         table("margin by partner", "partner", "our own"),

@@ -27,7 +27,10 @@ WORDS: Final[Mapping[str, Mapping[str, str]]] = {
         "destination": "destination", "answered": "answered", "talk min": "talk min", "billed min": "billed min",
         "cost": "cost", "sum": "total", "others": "{} others", "money": "Revenue, cost and margin",
         "margin by carrier": "Margin by carrier", "margin by partner": "Margin by partner",
-        "no carrier": "no carrier",
+        "no carrier": "no carrier", "apart": ", cost in {} apart",
+        "money text": "Margin: net revenue less what carriers get for the calls, in each currency by itself; cost in "
+        "another currency stands in a row of its own. Partners' shares, what partners pay and bundles sold are not in "
+        "it: they are on the statements.",
         "our own": "our own subscribers", "movers": "What changed most",
         "movers text": "Net revenue by destination, against the month before.", "month before": "month before",
         "this month": "this month", "change": "change", "quality": "Quality",
@@ -54,7 +57,11 @@ WORDS: Final[Mapping[str, Mapping[str, str]]] = {
         "destination": "Ziel", "answered": "angenommen", "talk min": "Gespräch min", "billed min": "berechnet min",
         "cost": "Kosten", "sum": "Summe", "others": "{} weitere", "money": "Erlöse, Kosten und Marge",
         "margin by carrier": "Marge nach Netzbetreiber", "margin by partner": "Marge nach Partner",
-        "no carrier": "ohne Netzbetreiber", "our own": "eigene Teilnehmer", "movers": "Größte Veränderungen",
+        "no carrier": "ohne Netzbetreiber", "apart": ", ohne Kosten in {}",
+        "money text": "Marge: Nettoerlöse abzüglich dessen, was Netzbetreiber für die Anrufe erhalten, je Währung für "
+        "sich; Kosten in anderer Währung stehen in einer eigenen Zeile. Anteile der Partner, Zahlungen der Partner und "
+        "verkaufte Pakete sind nicht enthalten: sie stehen auf den Abrechnungen.",
+        "our own": "eigene Teilnehmer", "movers": "Größte Veränderungen",
         "movers text": "Nettoerlöse nach Ziel im Vergleich zum Vormonat.", "month before": "Vormonat",
         "this month": "dieser Monat", "change": "Veränderung", "quality": "Qualität",
         "quality by destination": "Qualität der Anrufe nach Ziel",

@@ -12,7 +12,7 @@ from bridge.database import Connection
 from bridge.errors import Invalid
 from bridge.partners.deal import format_percent
 from bridge.reports import store
-from bridge.reports.measure import Money, Mover, Quality, fold, movers, total
+from bridge.reports.measure import Money, Mover, Quality, costs_apart, fold, movers, total
 from bridge.reports.period import Period, before
 from bridge.telephony.money import Rounding, divide, format_micro
 
@@ -24,6 +24,9 @@ BY: Final[Mapping[str, tuple[str, ...]]] = {
 }
 NOBODY: Final = {"partner": "(our own)", "carrier": "(no carrier)", "destination": "(none)"}
 TOTAL: Final = "total"
+BESIDE: Final = (
+    "Partners' shares, what partners pay and bundles sold are not in the margin: statements have them."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +109,13 @@ def _traffic(ask: Ask, rows: Sequence[Money], names: Mapping[str, str]) -> Repor
         ask.by, "currency", "calls", "answered", "minutes", "billed_minutes", "bundle_minutes", "free_minutes",
         "usage", "revenue", *sums,
     )  # fmt: skip
-    return _report("traffic", ask, columns, rows, names, _money)
+    found = _report("traffic", ask, columns, rows, names, _money)
+    return found if ask.asking else replace(found, notes=_apart(rows))
+
+
+def _apart(rows: Sequence[Money]) -> list[str]:
+    units = costs_apart(total(rows, ""))
+    return [f"Cost in {', '.join(units)} stands in rows of its own: no other margin has it."] if units else []
 
 
 def _margin(ask: Ask, rows: Sequence[Money], names: Mapping[str, str]) -> Report:
@@ -115,6 +124,7 @@ def _margin(ask: Ask, rows: Sequence[Money], names: Mapping[str, str]) -> Report
         "bundle_calls", "bundle_minutes", "free_calls", "free_minutes",
     )  # fmt: skip
     found = _report("margin", ask, columns, rows, names, _money)
+    found = replace(found, notes=[*_apart(rows), BESIDE])
     # The best first; hours and days stay in their order
     if ask.by in NOBODY:
         order = {id(row): money for row, money in zip(found.rows, rows, strict=True)}

@@ -44,6 +44,19 @@ def amount(amount_micro: int, language: Language, places: int = 2) -> str:
     return number(divide(amount_micro, MICRO // 10**places, Rounding.HALF_UP), places, language)
 
 
+def quantity(service: str, count: int | None, language: Language) -> str:
+    """Messages by their number, data in megabytes (10^6); what was not kept is NOTHING.
+
+    >>> quantity("data.messenger", 5_641_323, "de"), quantity("sms", 2, "en"), quantity("sms", None, "en")
+    ('5,641 MB', '2', '–')
+    """
+    if count is None:
+        return NOTHING
+    if service.split(".", maxsplit=1)[0] != "data":
+        return number(count, 0, language)
+    return f"{number(divide(count, 1000, Rounding.HALF_UP), 3, language)} MB"
+
+
 def minutes(talk_ms: int, language: Language) -> str:
     """Whole minutes, half-up."""
     return number(divide(talk_ms, 60_000, Rounding.HALF_UP), 0, language)

@@ -6,10 +6,11 @@ that is not numbered, exported or settled yet, is held back.
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
@@ -17,6 +18,7 @@ from bridge import queries
 from bridge.config import Settings
 from bridge.database import Connection
 from bridge.errors import Invalid
+from bridge.exports.store.cdr_files import file_of
 
 CHUNK: Final = 5_000  # calls purged, with their proof, in one transaction
 KEY_BYTES: Final = 32
@@ -82,13 +84,19 @@ async def purge(
     await queries.retention.lock.run(conn)
     try:
         begin = await queries.retention.begin_day.value(conn)
-        due = await queries.retention.gather.value(conn, begin=begin, day=today) if begin else 0
+        hold_days = settings.retention.hold_days_max
+        due = (
+            await queries.retention.gather.value(conn, begin=begin, day=today, hold_days=hold_days)
+            if begin
+            else 0
+        )
         rows = await queries.retention.held.all(conn) if begin else []
         done.held = {row["held"]: row["calls"] for row in rows}
         done.calls = due - sum(done.held.values())
         if not dry_run:
             await _purge_calls(conn, due, begin, today, zone, progress)
             await _purge_aged(conn, now, settings, done)
+            await _purge_files(conn, settings, done)
             done.keys_destroyed = await _destroy_keys(conn, now)
         return done
     finally:
@@ -130,6 +138,29 @@ async def _purge_aged(conn: Connection, now: datetime, settings: Settings, done:
         done.others["rows of counterparties' files"] = (
             done.others.get("rows of counterparties' files", 0) + forgotten
         )
+
+
+async def _purge_files(conn: Connection, settings: Settings, done: Purged) -> None:
+    """Our copies of delivered files. What was told of them stays: sums, SHA-256 and manifest, which have no number."""
+    kept, zone = settings.retention, ZoneInfo(settings.company.time_zone)
+    year, month = divmod(done.until_day.year * 12 + done.until_day.month - 1 - kept.billing_months, 12)
+    days = {
+        "billing_at": date(year, month + 1, 1),
+        "quality_at": done.until_day - timedelta(days=kept.quality_days),
+    }
+    rows = await queries.retention.old_files.all(
+        conn, **{name: datetime.combine(day, time(), zone) for name, day in days.items()}
+    )
+    if not rows:
+        return
+    for row in rows:  # gone before it is noted: killed between, they are looked for again
+        path = settings.exports.folder / (await file_of(conn, row["file_id"])).place
+        await asyncio.to_thread(path.unlink, missing_ok=True)
+    async with conn.transaction():
+        await queries.retention.forget_files.run(
+            conn, file_ids=[row["file_id"] for row in rows], day=done.until_day
+        )
+    done.others["files of call records"] = len(rows)
 
 
 async def _destroy_keys(conn: Connection, now: datetime) -> list[str]:
@@ -174,6 +205,7 @@ async def standing(conn: Connection, now: datetime, settings: Settings) -> dict[
             "billing": f"{kept.billing_months} months after the month's end",
             "settlement": f"{kept.settlement_days} days after the month's end",
             "quality": f"{kept.quality_days} days after the end",
+            "held": f"{kept.hold_days_max} days longer at most, in an open dispute until it is decided",
         },
         "due": due.calls,
         "held": due.held,

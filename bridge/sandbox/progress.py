@@ -21,11 +21,12 @@ def silent(step: str, done: int, total: int) -> None:
 
 
 @contextmanager
-def shown(stream: TextIO = sys.stderr, counted: str = "") -> Iterator[Progress]:
-    """Progress rendered for people on `stream`: bars when it is a terminal, else lines.
+def shown(stream: TextIO | None = None, counted: str = "") -> Iterator[Progress]:
+    """Progress rendered for people on `stream`, or standard error: bars when it is a terminal, else lines.
 
     counted   what is counted, such as "calls", where it is not bytes
     """
+    stream = stream or sys.stderr
     if not stream.isatty():
         yield _Lines(stream, counted)
         return

@@ -15,7 +15,7 @@ from bridge.rating.allowance import Allowance, Burn
 from bridge.rating.plan import HOME
 from bridge.rating.usage import FairUse, ServicePrice, rate_usage
 from bridge.sandbox.simulate_rows import Ids, Rows, at_of
-from bridge.sandbox.simulate_world import BUNDLES, CURRENCY, SERVICES, Person, Product, World
+from bridge.sandbox.simulate_world import BUNDLES, CURRENCY, SERVICES, TAXED, Person, Product, World
 
 DAY_MS: Final = 86_400_000
 AMOUNTS: Final = (10_000_000, 15_000_000, 25_000_000)  # of top-ups
@@ -132,7 +132,7 @@ class Purses:
         self.rows.add(
             "usage_record", usage_id, who.account_id, key, service, HOME, quantity, rated.charged_quantity,
             price.price_micro, price.per, rated.amount_micro, rated.amount_micro - paid, CURRENCY, transfer_id,
-            rated.throttled, at, at, who.partner_id,
+            rated.throttled, at, at, who.partner_id, json.dumps(TAXED[who.plan]) if who.plan in TAXED else None,
         )  # fmt: skip
         self.count("usage")
 

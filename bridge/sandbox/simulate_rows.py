@@ -52,7 +52,7 @@ COLUMNS: Final[Mapping[str, tuple[str, ...]]] = {
         "burn": "source_id burn_no allowance_id per held_units used_units",
         "usage_record": "usage_id account_id idempotency_key service zone quantity charged_quantity"
         " price_micro per amount_micro"
-        " written_off_micro currency transfer_id throttled used_at reported_at partner_id",
+        " written_off_micro currency transfer_id throttled used_at reported_at partner_id tax",
         "rerate_run": "run_id criteria author reason state totals booked_to created_at closed_at",
         "rerate_tariff": "run_id tariff_no tariff",
         "rerate_item": "run_id call_id account_id revision sell_no billed_before_s billed_s amount_before_micro"

@@ -29,7 +29,7 @@ from bridge.partners.deal import (
     Terms,
     Wholesale,
     ZeroRated,
-)
+)  # fmt: skip
 from bridge.sandbox.simulate_rows import Ids, Rows, ms_of
 
 CURRENCY: Final = "EUR"
@@ -141,6 +141,8 @@ SERVICES: Final = (
     ("Nordlicht Office", "sms", 70_000, 1), ("Nordlicht Office", "data", 190_000, 1_000_000),
     ("House", "sms", 90_000, 1),
 )  # fmt: skip
+TAXED: Final = {"Rheinfunk Flex": {"tax": "inclusive", "tax_ppm": 190_000},
+                "Nordlicht Office": {"tax": "exclusive", "tax_ppm": 190_000}}  # fmt: skip
 
 
 @dataclass(slots=True)
@@ -206,12 +208,10 @@ async def settle_world(
              [Price("44", "United Kingdom", 11_000, 1, 1, 2_000), *BUY["transit"][:2],
              *BUY["transit"][3:]])  # fmt: skip
     plans = {
-        "Rheinfunk Flex": new.plan("Rheinfunk Flex", partners[PARTNERS[0]], {"tax": "inclusive", "tax_ppm": 190_000}),
+        "Rheinfunk Flex": new.plan("Rheinfunk Flex", partners[PARTNERS[0]], TAXED["Rheinfunk Flex"]),
         "Nordlicht Office": new.plan(
-            "Nordlicht Office",
-            partners[PARTNERS[1]],
-            {"tax": "exclusive", "tax_ppm": 190_000, "time_zone": ZONE, "quantum_micro": 100},
-            night="Nordlicht Office at night",
+            "Nordlicht Office", partners[PARTNERS[1]],
+            {**TAXED["Nordlicht Office"], "time_zone": ZONE, "quantum_micro": 100}, "Nordlicht Office at night",
         ),
         "House": new.plan("House", None, {}),
     }  # fmt: skip

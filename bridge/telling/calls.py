@@ -9,6 +9,9 @@ from typing import Any
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
+
+from bridge.telling.seen import seen
 
 WIDTH = 110
 _RIGHT = frozenset(
@@ -115,7 +118,7 @@ def _table(out: Console, title: str, *columns: str, rows: Sequence[Sequence[obje
     for column in columns:
         table.add_column(column, justify="right" if column in _RIGHT else "left")
     for row in rows:
-        table.add_row(*("–" if cell is None else str(cell) for cell in row))
+        table.add_row(*(Text("–" if cell is None else seen(cell)) for cell in row))
     out.print(table)
 
 

@@ -11,6 +11,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from bridge.telling.seen import seen
+
 WIDTH: Final = 160
 _RIGHT: Final = frozenset({"no", "rows", "minutes", "amount", "bytes"})
 
@@ -137,7 +139,7 @@ def _table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     for column in columns:
         table.add_column(column, justify="right" if column in _RIGHT else "left", overflow="fold")
     for row in rows:
-        table.add_row(*(Text("–" if cell is None else str(cell)) for cell in row))
+        table.add_row(*(Text("–" if cell is None else seen(cell)) for cell in row))
     out.print(table)
     assert isinstance(out.file, StringIO)
     return out.file.getvalue().strip("\n")

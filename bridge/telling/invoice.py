@@ -27,6 +27,7 @@ from bridge.exports.store.billing import billing_row, merge_billing
 from bridge.partners.store import partner as partner_row
 from bridge.partners.store import partners
 from bridge.telephony.money import parse_micro
+from bridge.telling.seen import seen
 
 WIDTH: Final = 140
 LIST_MAX: Final = 200
@@ -209,7 +210,9 @@ def tell_invoice(one: Mapping[str, Any]) -> str:
 def tell_billing(told: Mapping[str, Any]) -> str:
     """One fact a line."""
     return "\n".join(
-        f"{name.replace('_', ' '):<18}{value}" for name, value in told.items() if value not in ("", None)
+        f"{name.replace('_', ' '):<18}{seen(value)}"
+        for name, value in told.items()
+        if value not in ("", None)
     )
 
 
@@ -219,7 +222,7 @@ def _table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     for column in columns:
         table.add_column(column, justify="right" if column in _RIGHT else "left", overflow="fold")
     for row in rows:
-        table.add_row(*(Text("–" if cell is None else str(cell)) for cell in row))
+        table.add_row(*(Text("–" if cell is None else seen(cell)) for cell in row))
     out.print(table)
     assert isinstance(out.file, StringIO)
     return out.file.getvalue().strip("\n")

@@ -17,6 +17,7 @@ from bridge.partners.dispute import overdue
 from bridge.partners.reconciliation import CLASSES, told
 from bridge.rating.deck_cells import guarded
 from bridge.telephony.money import format_micro
+from bridge.telling.seen import seen
 
 WIDTH: Final = 150
 _SHOWN_ERRORS: Final = 50
@@ -51,15 +52,17 @@ def tell_import(found: Mapping[str, Any]) -> str:
     ]
     lines = [f"imported {found['rows']} calls as run {found['run_id']}"]
     lines += [f"left out: {', '.join(left_out)}"] if left_out else []
-    lines += [f"columns not used: {', '.join(found['ignored_columns'])}"] if found["ignored_columns"] else []
+    lines += (
+        [f"columns not used: {seen(', '.join(found['ignored_columns']))}"] if found["ignored_columns"] else []
+    )
     return "\n".join([*lines, f"match it by: callbridge reconcile run {found['run_id']}"])
 
 
 def tell_run(run: Mapping[str, Any]) -> str:
     """The classes of a run."""
     head = (
-        f"run {run['run_id']}: {run['file_name']} of {run['counterparty']}, {run['leg']}s from {run['from'][:16]} to "
-        f"{run['to'][:16]} UTC, {run['currency']}"
+        f"run {run['run_id']}: {seen(run['file_name'])} of {seen(run['counterparty'])}, {run['leg']}s "
+        f"from {run['from'][:16]} to {run['to'][:16]} UTC, {run['currency']}"
     )
     if not run["classes"]:
         return f"{head}\n{run['rows']} rows, not matched yet"
@@ -253,7 +256,7 @@ def tell_dispute(one: Mapping[str, Any]) -> str:
         f"{file['evidence_id']}  {file['name']}  {file['bytes']} bytes  sha256 {file['sha256']}"
         for file in one["evidence"]
     ]
-    return "\n".join([*facts, *notes, *files])
+    return seen("\n".join([*facts, *notes, *files]))
 
 
 def _at(at: datetime | None) -> str | None:
@@ -278,7 +281,7 @@ def _table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     for column in columns:
         table.add_column(column, justify="left" if column in _LEFT else "right", overflow="fold")
     for row in rows:
-        table.add_row(*(Text("–" if cell is None else str(cell)) for cell in row))
+        table.add_row(*(Text("–" if cell is None else seen(cell)) for cell in row))
     out.print(table)
     assert isinstance(out.file, StringIO)
     return out.file.getvalue().strip("\n")

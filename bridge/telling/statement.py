@@ -18,6 +18,7 @@ from bridge.database import Connection
 from bridge.errors import NotFound
 from bridge.partners.store import statement as store
 from bridge.telephony.money import format_micro, parse_micro
+from bridge.telling.seen import seen
 
 WIDTH: Final = 140
 LIST_MAX: Final = 200
@@ -163,7 +164,7 @@ def _table(columns: Sequence[str], rows: Sequence[Sequence[Any]], *, last_apart:
         if last_apart and place == len(rows) - 1:
             table.add_section()
         table.add_row(
-            *(one if isinstance(one, Text) else Text("" if one is None else str(one)) for one in row)
+            *(one if isinstance(one, Text) else Text("" if one is None else seen(one)) for one in row)
         )
     out.print(table)
     assert isinstance(out.file, StringIO)

@@ -8,6 +8,31 @@ CREATE FUNCTION cdr_tax_v1(p_sell jsonb) RETURNS jsonb LANGUAGE sql IMMUTABLE PA
                 THEN jsonb_build_object('tax', p_sell #> '{terms,tax}', 'tax_ppm', p_sell #> '{terms,tax_ppm}') END
 $$;
 
+ALTER TABLE usage_record ADD COLUMN tax jsonb;                         -- in the amount; as of a deck's terms, NULL: none
+ALTER TABLE allowance ADD COLUMN tax jsonb;                            -- in what was paid for it; likewise
+
+-- The tax of what a plan sells beside calls: messages, data, bundles. Its deck says it; NULL: none.
+CREATE FUNCTION deck_tax_v1(p_deck_id uuid) RETURNS jsonb LANGUAGE sql STABLE AS $$
+    SELECT cdr_tax_v1(jsonb_build_object('terms', d.terms)) FROM deck d WHERE d.deck_id = p_deck_id
+$$;
+
+-- A bundle is bought with the tax that its plan has then. One of no plan has none.
+CREATE FUNCTION allowance_taxed_v1() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    NEW.tax := coalesce(NEW.tax, (SELECT deck_tax_v1(p.deck_id) FROM bundle b JOIN plan p USING (plan_id) WHERE b.bundle_id = NEW.bundle_id));
+    RETURN NEW;
+END $$;
+CREATE TRIGGER allowance_taxed BEFORE INSERT ON allowance FOR EACH ROW WHEN (NEW.transfer_id IS NOT NULL)
+    EXECUTE FUNCTION allowance_taxed_v1();
+
+-- What was sold already has the tax of today's plan: there is no better witness. What is sold from now on keeps its own.
+UPDATE allowance w SET tax = deck_tax_v1(p.deck_id) FROM bundle b JOIN plan p USING (plan_id)
+ WHERE w.bundle_id = b.bundle_id AND w.transfer_id IS NOT NULL;
+UPDATE usage_record u SET tax = s.tax
+  FROM (SELECT DISTINCT ON (s.account_id) s.account_id, deck_tax_v1(p.deck_id) AS tax FROM subscriber s JOIN plan p USING (plan_id)
+         ORDER BY s.account_id, s.subscriber_id) s
+ WHERE u.account_id = s.account_id AND s.tax IS NOT NULL AND u.amount_micro > 0;
+
 -- The prefix a leg was priced by. A rate of one number only, as on-net calls have, would name it: then there is none.
 CREATE FUNCTION cdr_prefix_v1(p_tariff jsonb, p_number text) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
     SELECT CASE WHEN p_tariff ->> 'zero_rated' = 'on-net' OR '+' || (p_tariff ->> 'prefix') = p_number THEN ''
@@ -45,7 +70,7 @@ SELECT c.call_id, 'termination', x.attempt_no, 'first', 0, CASE x.outcome WHEN '
  WHERE c.ended_at IS NOT NULL
 UNION ALL
 SELECT u.usage_id, 'usage', 0::smallint, 'first', 0, 'cdr', greatest(u.used_at, u.reported_at), u.partner_id, u.used_at, NULL, false, 'out',
-       NULL, NULL, u.account_id, 0, 0, 0, u.amount_micro - u.written_off_micro, u.currency::text, NULL, u.service, '', 'usage', 'billing'
+       NULL, NULL, u.account_id, 0, 0, 0, u.amount_micro - u.written_off_micro, u.currency::text, u.tax, u.service, '', 'usage', 'billing'
   FROM usage_record u;
 
 -- And those of later prices: for each leg of which something changed, what stood is taken back and what stands now is booked.
@@ -271,5 +296,7 @@ GRANT SELECT ON cdr_day TO callbridge_partner;
 GRANT SELECT (until) ON cdr_pass TO callbridge_partner;
 ALTER TABLE cdr ENABLE ROW LEVEL SECURITY;
 ALTER TABLE cdr_day ENABLE ROW LEVEL SECURITY;
+ALTER TABLE cdr_pass ENABLE ROW LEVEL SECURITY;
 CREATE POLICY own ON cdr TO callbridge_partner USING (partner_id = (SELECT partner_asking_v1()));
 CREATE POLICY own ON cdr_day TO callbridge_partner USING (partner_id = (SELECT partner_asking_v1()));
+CREATE POLICY any_partner ON cdr_pass TO callbridge_partner USING ((SELECT partner_asking_v1()) IS NOT NULL);

@@ -58,6 +58,7 @@ CREATE TABLE cdr_file (
     planned_at      timestamptz NOT NULL DEFAULT clock_timestamp(),
     written_at      timestamptz,
     delivered_at    timestamptz,
+    purged_at       timestamptz,                                       -- our copy went with the data in it; what was told of it stays
     UNIQUE (recipient_id, type, file_no),
     CHECK (first_no <= last_no),
     CHECK (from_at < to_at),

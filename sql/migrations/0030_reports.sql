@@ -36,10 +36,14 @@ ALTER TABLE quality_hour ENABLE ROW LEVEL SECURITY;                    -- and no
 ALTER TABLE quality_day ENABLE ROW LEVEL SECURITY;
 
 -- Quality as it can be read from traffic data, in the rows of quality_hour. Hours begin where they do in the time zone.
+-- Not in SQL: inlined, its bounds would be unknown to the planner, which takes each call for the only one then.
 CREATE FUNCTION quality_cells_v1(p_from timestamptz, p_to timestamptz, p_zone text) RETURNS TABLE (
     hour_at timestamptz, level text, partner_id uuid, trunk_id uuid, destination text,
     seizures bigint, answered bigint, measured bigint, effective bigint, talk_ms bigint, pdd jsonb
-) LANGUAGE sql STABLE AS $$
+) LANGUAGE plpgsql STABLE SET plan_cache_mode = force_custom_plan AS $$
+#variable_conflict use_column
+BEGIN
+    RETURN QUERY
     WITH seizure AS (
         SELECT r.call_id, r.attempt_no, r.at, r.partner_id, r.trunk_id, r.destination, r.answered,
                r.talk_ms, x.call_id IS NOT NULL AS measured,
@@ -56,10 +60,12 @@ CREATE FUNCTION quality_cells_v1(p_from timestamptz, p_to timestamptz, p_zone te
         UNION ALL
         SELECT date_trunc('hour', s.at, p_zone), 'call', o.partner_id, NULL, o.destination,
                s.answered, s.measured, s.effective, s.talk_ms, s.pdd
-          FROM last s JOIN cdr o ON o.call_id = s.call_id AND o.leg = 'origination' AND o.attempt_no = 0
-                                AND o.kind = 'first' AND o.revision = 0
-           -- Both are numbered together; the bounds spare reading all months.
-           AND o.at >= p_from - interval '1 day' AND o.at < p_to + interval '1 day'
+          -- One by one, by the key: how many there are is not known to the planner, and a join may become their product.
+          FROM last s CROSS JOIN LATERAL (
+              SELECT k.partner_id, k.destination FROM cdr k
+               WHERE k.call_id = s.call_id AND k.leg = 'origination' AND k.attempt_no = 0 AND k.kind = 'first' AND k.revision = 0
+               LIMIT 1
+          ) o
     ), step AS (
         SELECT e.hour_at, e.level, e.partner_id, e.trunk_id, e.destination, e.pdd, count(*) AS seizures,
                count(*) FILTER (WHERE e.answered) AS answered, count(*) FILTER (WHERE e.measured) AS measured,
@@ -69,7 +75,8 @@ CREATE FUNCTION quality_cells_v1(p_from timestamptz, p_to timestamptz, p_zone te
     SELECT s.hour_at, s.level, s.partner_id, s.trunk_id, s.destination, sum(s.seizures)::bigint, sum(s.answered)::bigint,
            sum(s.measured)::bigint, sum(s.effective)::bigint, sum(s.talk_ms)::bigint,
            coalesce(jsonb_object_agg(s.pdd::text, s.seizures) FILTER (WHERE s.pdd IS NOT NULL), '{}')
-      FROM step s GROUP BY s.hour_at, s.level, s.partner_id, s.trunk_id, s.destination
+      FROM step s GROUP BY s.hour_at, s.level, s.partner_id, s.trunk_id, s.destination;
+END
 $$;
 
 -- Keep the quality of whole days that are numbered and not kept yet, before their traffic data may go. Returns the days kept.
@@ -112,6 +119,12 @@ CREATE FUNCTION report_key_v1(
     END
 $$;
 
+-- Whose report it is: a partner's, or NULL: the house's. As partners' requests run, without a partner, it is nobody's.
+CREATE FUNCTION report_asking_v1() RETURNS uuid LANGUAGE sql STABLE AS $$
+    SELECT coalesce(partner_asking_v1(), CASE WHEN 'callbridge_partner' IN (current_setting('role'), session_user)
+                                              THEN '00000000-0000-0000-0000-000000000000'::uuid END)
+$$;
+
 -- Traffic and money of [p_from, p_to), by each that p_by names; sums of records, so that they are those of files and statements.
 -- Of a partner: its subscribers' calls, and what its own trunks carried as cost; nothing of other carriers. p_partner_id without
 -- a partner asking: its subscribers' calls and what all carriers got for these.
@@ -124,7 +137,7 @@ CREATE FUNCTION report_money_v1(
     usage_micro bigint, carried bigint, carried_s bigint, cost_micro bigint, corrections bigint
 ) LANGUAGE sql STABLE SECURITY DEFINER SET search_path = bridge, pg_temp AS $$
     WITH asked AS (
-        SELECT partner_asking_v1() AS asking, coalesce(partner_asking_v1(), p_partner_id) AS partner_id
+        SELECT report_asking_v1() AS asking, coalesce(report_asking_v1(), p_partner_id) AS partner_id
     ), o AS (
         SELECT r.* FROM cdr r CROSS JOIN asked a
          WHERE r.leg IN ('origination', 'usage') AND r.at >= p_from AND r.at < p_to
@@ -152,7 +165,7 @@ CREATE FUNCTION report_money_v1(
                  AND n.revision = 0 AND n.answered AND (a.asking IS NULL OR n.partner_id = a.asking)
                ORDER BY n.attempt_no DESC LIMIT 1
           ) g ON true
-         WHERE p_partner_id IS NULL OR partner_asking_v1() IS NOT NULL OR coalesce(o.partner_id, f.partner_id) = p_partner_id
+         WHERE p_partner_id IS NULL OR report_asking_v1() IS NOT NULL OR coalesce(o.partner_id, f.partner_id) = p_partner_id
     ), side AS (
         SELECT l.at, l.partner_id, l.destination, l.trunk_id, l.leg, l.kind, l.answered, l.talk_ms, l.billed_s, l.covered_s, l.purpose,
                l.amount_micro, l.tax_micro, coalesce(l.currency, l.cost_currency)::text AS currency, w.t_kind, w.carried_s, w.cost_micro
@@ -174,7 +187,7 @@ CREATE FUNCTION report_money_v1(
            count(*) FILTER (WHERE s.leg <> '' AND s.purpose = 'bundle' AND s.kind = 'first'),
            coalesce(sum(s.billed_s) FILTER (WHERE s.purpose = 'bundle'), 0)::bigint,
            coalesce(sum(s.amount_micro), 0)::bigint, coalesce(sum(s.tax_micro), 0)::bigint,
-           coalesce(sum(s.amount_micro) FILTER (WHERE s.leg = 'usage'), 0)::bigint,
+           coalesce(sum(s.amount_micro - s.tax_micro) FILTER (WHERE s.leg = 'usage'), 0)::bigint,
            count(*) FILTER (WHERE s.t_kind = 'first'), coalesce(sum(s.carried_s), 0)::bigint, coalesce(sum(s.cost_micro), 0)::bigint,
            count(*) FILTER (WHERE s.kind <> 'first')
       FROM side s CROSS JOIN unnest(p_by) AS k (by) GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
@@ -204,11 +217,11 @@ CREATE FUNCTION report_quality_v1(
         SELECT k.by, report_key_v1(k.by, c.hour_at, p_zone, c.destination, c.partner_id, c.trunk_id, 'quality') AS key, c.*
           FROM cell c CROSS JOIN unnest(p_by) AS k (by)
          WHERE c.level = CASE k.by WHEN 'trunk' THEN 'attempt' ELSE 'call' END
-           AND (coalesce(partner_asking_v1(), p_partner_id) IS NULL OR c.partner_id = coalesce(partner_asking_v1(), p_partner_id))
+           AND (coalesce(report_asking_v1(), p_partner_id) IS NULL OR c.partner_id = coalesce(report_asking_v1(), p_partner_id))
     ), step AS (
         SELECT r.by, r.key, p.key AS step, sum(p.value::bigint) AS seizures
           FROM row r CROSS JOIN LATERAL jsonb_each_text(r.pdd) p GROUP BY r.by, r.key, p.key
-    ), steps AS (
+    ), steps AS MATERIALIZED (  -- once, not for each line
         SELECT s.by, s.key, jsonb_object_agg(s.step, s.seizures) AS pdd FROM step s GROUP BY s.by, s.key
     )
     SELECT r.by, r.key, sum(r.seizures)::bigint, sum(r.answered)::bigint, sum(r.measured)::bigint, sum(r.effective)::bigint,

@@ -70,8 +70,8 @@ CREATE FUNCTION detail_without_v1(p_detail jsonb) RETURNS jsonb LANGUAGE sql IMM
 $$;
 
 -- The calls whose time had come before p_day and not before p_from, into the temporary table purge_due of the session. held: why one
--- stays for now. Returns how many.
-CREATE FUNCTION purge_gather_v1(p_from date, p_day date) RETURNS bigint LANGUAGE plpgsql SET plan_cache_mode = force_custom_plan AS $$
+-- stays for now; only a dispute, and what is not numbered, holds it longer than p_hold_days. Returns how many.
+CREATE FUNCTION purge_gather_v1(p_from date, p_day date, p_hold_days integer) RETURNS bigint LANGUAGE plpgsql SET plan_cache_mode = force_custom_plan AS $$
 DECLARE
     found bigint;
     horizon timestamptz := (SELECT max(p.until) FROM cdr_pass p);
@@ -92,6 +92,7 @@ BEGIN
            CASE WHEN s.disputed THEN 'dispute'
                 WHEN s.at >= horizon OR EXISTS (SELECT FROM rerating r JOIN rerate_run n USING (run_id) WHERE r.call_id = x.call_id
                                                    AND (n.closed_at IS NULL OR n.closed_at >= horizon)) THEN 'not numbered'
+                WHEN s.last + p_hold_days < p_day THEN NULL
                 WHEN EXISTS (SELECT FROM cdr k JOIN exported o ON o.type = k.file_type AND k.at >= o.since_at AND k.at >= o.until
                                                               AND (o.partner_id IS NULL OR o.partner_id = k.partner_id)
                               WHERE k.call_id = x.call_id) THEN 'not exported'

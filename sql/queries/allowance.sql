@@ -34,8 +34,10 @@ SELECT bundle_id, price_micro, currency FROM bundle WHERE name = :name;
 -- name: payers
 -- Who pays for subscribers' messages and data, locked in the order in which accounts are locked everywhere.
 SELECT s.subscriber_id, a.account_id, a.partner_id, a.state, a.currency, s.plan_id, s.zone,
+       deck_tax_v1(CASE s.zone WHEN 'roaming' THEN coalesce(p.roaming_deck_id, p.deck_id) ELSE p.deck_id END)::text AS tax,
        a.balance_micro - a.held_micro + CASE a.funding WHEN 'postpaid' THEN a.credit_limit_micro ELSE 0 END AS available_micro
-  FROM subscriber s JOIN account a USING (account_id) WHERE s.subscriber_id = ANY (:subscriber_ids::uuid[])
+  FROM subscriber s JOIN account a USING (account_id) JOIN plan p USING (plan_id)
+ WHERE s.subscriber_id = ANY (:subscriber_ids::uuid[])
  ORDER BY a.account_id FOR NO KEY UPDATE OF a;
 
 -- name: usage_by_keys
@@ -66,9 +68,9 @@ SELECT DISTINCT ON (i.plan_id, i.service, i.zone) i.plan_id, i.service, i.zone, 
 -- name: record_usage!
 -- Usage, each record with the booking of what its account can pay.
 INSERT INTO usage_record (usage_id, account_id, partner_id, idempotency_key, service, zone, quantity, charged_quantity, price_micro,
-                          per, amount_micro, written_off_micro, currency, throttled, used_at, transfer_id)
+                          per, amount_micro, written_off_micro, currency, throttled, used_at, tax, transfer_id)
 SELECT i.usage_id, i.account_id, i.partner_id, i.key, i.service, i.zone, i.quantity, i.charged_quantity, i.price_micro, i.per,
-       i.amount_micro, i.written_off_micro, i.currency, i.throttled, i.used_at,
+       i.amount_micro, i.written_off_micro, i.currency, i.throttled, i.used_at, i.tax::jsonb,
        CASE WHEN i.amount_micro > i.written_off_micro THEN
             transfer_book_v1('usage', 'usage ' || i.key, 'usage', i.service, NULL,
                              ARRAY[i.account_id, system_account_v1('revenue', i.currency)],
@@ -76,9 +78,9 @@ SELECT i.usage_id, i.account_id, i.partner_id, i.key, i.service, i.zone, i.quant
                              ARRAY[i.currency, i.currency]) END
   FROM unnest(:usage_ids::uuid[], :account_ids::uuid[], :partner_ids::uuid[], :keys::text[], :services::text[], :zones::text[],
               :quantities::bigint[], :charged::bigint[], :prices::bigint[], :pers::bigint[], :amounts::bigint[],
-              :written_off::bigint[], :currencies::text[], :throttled::boolean[], :used_ats::timestamptz[])
+              :written_off::bigint[], :currencies::text[], :throttled::boolean[], :used_ats::timestamptz[], :taxes::text[])
        AS i (usage_id, account_id, partner_id, key, service, zone, quantity, charged_quantity, price_micro, per, amount_micro,
-             written_off_micro, currency, throttled, used_at);
+             written_off_micro, currency, throttled, used_at, tax);
 
 -- name: new_id$
 SELECT uuidv7();

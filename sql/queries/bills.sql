@@ -26,7 +26,7 @@ SELECT count(*) FILTER (WHERE r.kind = 'first') AS calls, coalesce(sum(r.amount_
 
 -- name: usage
 -- Messages and data of the account.
-SELECT r.at, r.ended_at, r.destination AS service, u.quantity, u.charged_quantity, r.amount_micro, r.currency
+SELECT r.at, r.ended_at, r.destination AS service, u.quantity, u.charged_quantity, r.amount_micro, r.currency, r.tax
   FROM cdr r LEFT JOIN usage_record u ON u.usage_id = r.call_id
  WHERE r.account_id = :account_id AND r.leg = 'usage' AND r.at >= :since AND r.at < :until
  ORDER BY r.at, r.call_id;

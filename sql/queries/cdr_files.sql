@@ -134,6 +134,14 @@ SELECT f.file_id FROM cdr_file f WHERE f.name = :name;
 -- Files that are not where they belong, in the order in which they are to get there.
 SELECT f.file_id FROM cdr_file f WHERE f.recipient_id = :recipient_id AND f.state <> 'delivered' ORDER BY f.type, f.file_no;
 
+-- name: purged_of_file$
+-- When the last traffic data behind a file's records went. NULL: none did.
+SELECT max(c.purged_at) FROM cdr_file f
+  JOIN cdr k ON CASE WHEN f.partner_id IS NULL THEN k.cdr_no ELSE k.record_no END > f.first_no
+            AND CASE WHEN f.partner_id IS NULL THEN k.cdr_no ELSE k.record_no END <= f.last_no
+            AND (f.partner_id IS NULL OR k.partner_id = f.partner_id)
+  JOIN call c USING (call_id) WHERE f.file_id = :file_id;
+
 -- name: written$
 UPDATE cdr_file SET state = 'written', totals = :totals::jsonb, rows = :rows, bytes = :bytes, sha256 = :sha256,
        written_at = clock_timestamp()

@@ -58,3 +58,10 @@ SELECT p.partner_id FROM partner p WHERE p.partner_id = :partner_id;
 -- name: usage
 -- Messages and data: see usage_page_v1.
 SELECT * FROM usage_page_v1(:partner_id, :before, :since, :rows);
+
+-- name: billed
+-- Which of these calls and usages are in a statement that was approved, with all their records: a later price may not be.
+SELECT k.call_id FROM cdr k WHERE k.call_id = ANY(:ids::uuid []) AND k.leg <> 'termination'
+ GROUP BY k.call_id
+HAVING bool_and(EXISTS (SELECT FROM statement s WHERE s.partner_id = k.partner_id AND s.state <> 'draft' AND k.at >= s.from_at
+                           AND k.at < s.to_at));

@@ -13,6 +13,11 @@ SELECT k.partner_id, k.file_type, k.leg, k.currency, count(*) AS records, sum(k.
        sum(k.billed_s)::bigint AS billed_s, sum(k.amount_micro)::bigint AS amount_micro
   FROM cdr k WHERE k.at >= :from_at AND k.at < :to_at GROUP BY k.partner_id, k.file_type, k.leg, k.currency;
 
+-- name: calls^
+-- How many calls were numbered in a period, and how many of them were answered.
+SELECT count(*) AS calls, count(*) FILTER (WHERE k.answered) AS answered
+  FROM cdr k WHERE k.at >= :from_at AND k.at < :to_at AND k.leg = 'origination' AND k.kind = 'first';
+
 -- name: priced
 -- The same, of what is not a correction, from where it was priced: charges, attempts, usage.
 SELECT k.leg, coalesce(h.currency, x.currency, u.currency)::text AS currency,
@@ -97,10 +102,40 @@ SELECT i.invoice_id, i.number, i.type, i.self_billed, i.net_cents, i.gross_cents
        (SELECT coalesce(sum(o.amount_micro), 0) FROM statement_line o
          WHERE o.statement_id = i.statement_id
            AND o.line_no IN (SELECT l.source_no FROM invoice_line l WHERE l.invoice_id = i.invoice_id))::bigint AS source_micro
-  FROM invoice i WHERE i.statement_id = :statement_id AND i.type <> '381' AND i.number IS NOT NULL
+  FROM invoice i WHERE i.statement_id = :statement_id AND i.credits IS NULL AND i.number IS NOT NULL
  ORDER BY i.number;
 
 -- name: partners
 -- Partners of whom something was numbered in a period.
 SELECT p.partner_id, p.name FROM partner p
  WHERE EXISTS (SELECT FROM cdr k WHERE k.partner_id = p.partner_id AND k.at >= :from_at AND k.at < :to_at) ORDER BY p.partner_id;
+
+-- name: rates_missing
+-- Foreign currencies of what was charged, sold or carried under deals in a period, of which no rate to the deal's is known.
+WITH of AS (
+    SELECT d.partner_id, d.currency, bool_or(v.terms ? 'zero_rated') AS zero_rated
+      FROM deal d JOIN deal_version v USING (deal_id)
+     WHERE d.deal_id = ANY(:deal_ids::uuid []) AND v.valid && tstzrange(:from_at, :to_at) GROUP BY d.deal_id
+), calls AS MATERIALIZED (
+    SELECT c.call_id, c.partner_id, c.sell ? 'zero_rated' AS free FROM call c
+     WHERE c.call_id >= uuid_floor_v1(:from_at::timestamptz - interval '1 day') AND c.call_id < uuid_floor_v1(:to_at)
+       AND c.ended_at >= :from_at AND c.ended_at < :to_at AND c.state = 'answered'
+), seen AS (
+    SELECT k.partner_id, h.currency FROM calls k JOIN charge h USING (call_id) WHERE h.amount_micro > h.written_off_micro
+    UNION
+    SELECT t.partner_id, x.currency FROM calls JOIN attempt x USING (call_id) JOIN trunk t USING (trunk_id) WHERE x.cost_micro > 0
+    UNION
+    SELECT o.partner_id, x.currency FROM calls k JOIN attempt x USING (call_id) JOIN of o ON o.partner_id = k.partner_id AND o.zero_rated
+     WHERE k.free AND x.cost_micro > 0
+    UNION
+    SELECT u.partner_id, u.currency FROM usage_record u
+     WHERE u.used_at >= :from_at AND u.used_at < :to_at AND u.amount_micro > u.written_off_micro
+    UNION
+    SELECT a.partner_id, a.currency FROM account a JOIN allowance USING (account_id) JOIN transfer t USING (transfer_id)
+     WHERE coalesce(t.value_at, t.booked_at) >= :from_at AND coalesce(t.value_at, t.booked_at) < :to_at
+)
+SELECT DISTINCT s.currency, o.currency AS quote FROM of o JOIN seen s ON s.partner_id = o.partner_id
+ WHERE s.currency <> o.currency
+   AND NOT EXISTS (SELECT FROM fx_rate f WHERE f.valid_on BETWEEN :day::date - :days::integer AND :day
+                      AND (f.base, f.quote) IN ((s.currency, o.currency), (o.currency, s.currency)))
+ ORDER BY s.currency, o.currency;

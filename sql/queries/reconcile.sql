@@ -82,6 +82,16 @@ DELETE FROM recon_run WHERE run_id = :run_id;
 -- name: room!
 SELECT set_config('work_mem', '128MB', true), set_config('statement_timeout', '0', true);
 
+-- name: temp_room!
+-- Pairs are found in the order of their distance, so that their indexes grow everywhere at once: within the usual 8 MB each one is
+-- written out and read back. A session that had temporary tables before keeps what it has.
+DO $$
+BEGIN
+    PERFORM set_config('temp_buffers', '256MB', false);
+EXCEPTION WHEN invalid_parameter_value THEN
+    NULL;
+END $$;
+
 -- name: measure_rows!
 ANALYZE recon_row;
 
@@ -220,7 +230,8 @@ SELECT :run_id::uuid,
             ELSE 'matched' END,
        coalesce(p.way, ''), t.row_no, o.cdr_no, o.talk_ms, o.micro, t.talk_ms, t.micro
   FROM recon_theirs t LEFT JOIN recon_pair p USING (row_no) FULL JOIN recon_ours o ON o.cdr_no = p.cdr_no
- WHERE t.row_no IS NOT NULL OR o.inside;
+ WHERE t.row_no IS NOT NULL OR o.inside
+ ORDER BY t.row_no;
 
 -- name: classes
 -- Counts, milliseconds and amounts of each class; unpriced: of theirs, those without an amount.

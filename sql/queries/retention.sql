@@ -15,7 +15,7 @@ SELECT coalesce((SELECT l.until_day FROM purge_log l WHERE l.what = 'all up to a
                 (SELECT min(k.delete_after) FROM cdr k));
 
 -- name: gather$
-SELECT purge_gather_v1(:begin, :day);
+SELECT purge_gather_v1(:begin, :day, :hold_days);
 
 -- name: held
 SELECT d.held, count(*) AS calls FROM pg_temp.purge_due d WHERE d.held IS NOT NULL GROUP BY d.held ORDER BY d.held;
@@ -31,6 +31,17 @@ ON CONFLICT (month) DO UPDATE SET inner_pad = excluded.inner_pad, outer_pad = ex
 
 -- name: purge_calls$
 SELECT purge_calls_v1(:after, :upto);
+
+-- name: old_files
+-- Files that were delivered and whose records' time has come: quality data go by days, the rest by months.
+SELECT f.file_id FROM cdr_file f
+ WHERE f.state = 'delivered' AND f.purged_at IS NULL
+   AND f.to_at <= CASE f.type WHEN 'quality' THEN :quality_at::timestamptz ELSE :billing_at::timestamptz END
+ ORDER BY f.to_at, f.file_id;
+
+-- name: forget_files!
+WITH gone AS (UPDATE cdr_file f SET purged_at = clock_timestamp() WHERE f.file_id = ANY (:file_ids::uuid[]) RETURNING f.file_id)
+SELECT purge_note_v1('billing', 'files of call records', NULL, :day, (SELECT count(*) FROM gone));
 
 -- name: note_through!
 -- All up to a day is purged; what is held is looked at again.

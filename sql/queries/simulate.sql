@@ -51,3 +51,6 @@ SELECT t.name AS trunk, c.call_id, c.a_number, c.b_number, c.answered_at, c.talk
                       WHERE o.call_id = c.call_id AND n.created_at < :to_at ORDER BY o.revision DESC LIMIT 1) r ON true
  WHERE c.ended_at >= :from_at AND c.ended_at < :to_at AND x.outcome = 'answered'
  ORDER BY t.name, c.call_id;
+
+-- name: database_there$
+SELECT EXISTS (SELECT FROM pg_database d WHERE d.datname = :name);

@@ -78,20 +78,20 @@ SELECT width_bucket(k.ended_at, :edges::timestamptz []) - 1 AS part, o.purpose, 
 -- name: purchases
 -- Bundles that the accounts of a partner bought, and what was given back of them. -1: of earlier months.
 WITH booked AS (
-    SELECT w.bundle_id, w.account_id, t.transfer_id, coalesce(t.value_at, t.booked_at) AS at,
-           coalesce(t.value_at, t.booked_at) AS bought_at, t.transfer_id AS purchase_id
+    SELECT w.bundle_id, w.account_id, coalesce((w.tax ->> 'tax_ppm')::bigint, 0) AS tax_ppm, t.transfer_id,
+           coalesce(t.value_at, t.booked_at) AS at, coalesce(t.value_at, t.booked_at) AS bought_at, t.transfer_id AS purchase_id
       FROM allowance w JOIN account a USING (account_id) JOIN transfer t USING (transfer_id)
      WHERE a.partner_id = :partner_id AND coalesce(t.value_at, t.booked_at) < :to_at
 ), back AS (
-    SELECT b.bundle_id, b.account_id, r.transfer_id, coalesce(r.value_at, r.booked_at) AS at, b.bought_at, b.purchase_id
+    SELECT b.bundle_id, b.account_id, b.tax_ppm, r.transfer_id, coalesce(r.value_at, r.booked_at) AS at, b.bought_at, b.purchase_id
       FROM booked b JOIN transfer r ON r.reverses = b.transfer_id AND r.kind IN ('refund', 'reversal')
 ), again AS (
-    SELECT b.bundle_id, b.account_id, r.transfer_id, coalesce(r.value_at, r.booked_at) AS at, b.bought_at, b.purchase_id
+    SELECT b.bundle_id, b.account_id, b.tax_ppm, r.transfer_id, coalesce(r.value_at, r.booked_at) AS at, b.bought_at, b.purchase_id
       FROM back b JOIN transfer r ON r.reverses = b.transfer_id AND r.kind = 'reversal'
 ), every AS (
     SELECT b.* FROM booked b UNION ALL SELECT b.* FROM back b UNION ALL SELECT b.* FROM again b
 ), moved AS (
-    SELECT m.bundle_id, m.bought_at, m.at, e.currency, -e.amount_micro AS amount_micro,
+    SELECT m.bundle_id, m.tax_ppm, m.bought_at, m.at, e.currency, -e.amount_micro AS amount_micro,
            CASE WHEN abs(e.amount_micro) = abs(o.amount_micro) THEN -sign(e.amount_micro)::bigint ELSE 0 END AS purchases
       FROM every m
       JOIN entry e ON e.transfer_id = m.transfer_id AND e.account_id = m.account_id
@@ -99,16 +99,18 @@ WITH booked AS (
      WHERE m.at >= :from_at AND m.at < :to_at
 )
 SELECT CASE WHEN v.bought_at < :from_at THEN -1 ELSE width_bucket(v.at, :edges::timestamptz []) - 1 END AS part, v.bundle_id, v.currency,
-       sum(v.purchases) AS purchases, sum(v.amount_micro) AS amount_micro
-  FROM moved v GROUP BY part, v.bundle_id, v.currency;
+       v.tax_ppm, sum(v.purchases) AS purchases, sum(v.amount_micro) AS amount_micro
+  FROM moved v GROUP BY part, v.bundle_id, v.currency, v.tax_ppm;
 
 -- name: outcomes
 -- What disputes with a partner ended with in a period, as it was booked.
 SELECT x.dispute_id, x.title, e.currency, sum(e.amount_micro) AS amount_micro,
-       CASE WHEN a.kind = 'partner' AND a.currency = :currency THEN '' ELSE a.account_id::text END AS booked_on
-  FROM dispute x JOIN account a USING (account_id) JOIN entry e ON e.transfer_id = x.transfer_id AND e.account_id = x.account_id
+       CASE WHEN a.kind = 'partner' AND a.currency = :currency THEN '' ELSE a.account_id::text END AS booked_on,
+       coalesce(n.leg, CASE a.kind WHEN 'carrier' THEN 'termination' ELSE '' END) AS about
+  FROM dispute x JOIN account a USING (account_id) LEFT JOIN recon_run n USING (run_id)
+  JOIN entry e ON e.transfer_id = x.transfer_id AND e.account_id = x.account_id
  WHERE x.partner_id = :partner_id AND x.decided_at >= :from_at AND x.decided_at < :to_at
- GROUP BY x.dispute_id, x.title, booked_on, e.currency;
+ GROUP BY x.dispute_id, x.title, booked_on, about, e.currency;
 
 -- name: evidence^
 -- Which of the partner's records a period has, the house's last one by then, and the partner's chain after a day.

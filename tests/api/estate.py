@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -15,6 +15,8 @@ from bridge.api.fields import read_id, show_id
 from bridge.calls.admit import Admitted
 from bridge.calls.messages import SOUND, recording
 from bridge.calls.wav import HEAD_BYTES
+from bridge.database import connection
+from bridge.exports.sequence import seal
 from bridge.partners.deal import Terms
 from bridge.partners.statement_inputs import Inputs, Part
 from bridge.rollout.store.trials import Trials
@@ -57,6 +59,7 @@ async def estate(house: Telling, partner: Partner, digit: int, folder: Path) -> 
     await _carrier(partner, found, name)
     await _customer(api, partner, found, name, digit)
     await _called(api, partner, found)
+    await _numbered(api, partner, found)
     message = await left(api, folder, partner, to=read_id("sub", found["subscriber_id"]))
     found["message_id"] = message.rpartition("/")[2]
     await _rolled_out(api, partner, found, name, digit)
@@ -120,6 +123,19 @@ async def _called(api: Api, partner: Partner, found: dict[str, str]) -> None:
     found["message_id"] = show_id("msg", await _message(api, partner, calls[0], found["a_number"]))
     found["subject_id"] = found["subject"] = found["subscriber_id"]
     found["b_number"] = GERMANY
+
+
+async def _numbered(api: Api, partner: Partner, found: dict[str, str]) -> None:
+    """The call as a record, a day of the chain on which nothing happened, and how numbers stand on the bill."""
+    async with connection(api.house.pool) as conn:
+        await seal(conn, datetime.now(UTC) + timedelta(seconds=1))
+    await api.house.rows(
+        """INSERT INTO cdr_day (partner_id, day, first_no, last_no, records, previous, hash)
+           VALUES ($1, '2026-01-31', 1, 0, 0, sha256(''), sha256('x'))""",
+        partner.partner_id,
+    )
+    path = f"/v1/subscribers/{found['subscriber_id']}/bill-choice"
+    told(await partner.ask("PUT", path, json={"numbers": "full"}, headers={"If-Match": '"0"'}))
 
 
 async def _rolled_out(api: Api, partner: Partner, found: dict[str, str], name: str, digit: int) -> None:
@@ -208,6 +224,7 @@ async def _disputed(partner: Partner, found: dict[str, str]) -> None:
     at, kind = f"/v1/disputes/{found['dispute_id']}/evidence", {"Content-Type": "text/plain"}
     file = await partner.ask("POST", at, headers=kind, content=f"Rates of {partner.id}".encode())
     found["evidence_id"] = told(file)["evidence_id"]
+    told(await partner.post(f"/v1/disputes/{found['dispute_id']}/notes", {"text": f"Rates of {partner.id}"}))
 
 
 async def _message(api: Api, partner: Partner, call_id: UUID, a_number: str) -> UUID:

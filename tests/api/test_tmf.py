@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
 import pytest
 
+from bridge.database import connection
+from bridge.exports.sequence import seal
+from bridge.partners.store.deal import add_deal
 from bridge.sandbox.seed import SeedBundle
 from tests.api.callers import called, people
 from tests.api.scene import Api, Client, problem
@@ -66,6 +70,39 @@ async def test_a_call_and_a_message_in_their_words(api: Api) -> None:
     assert told["relatedParty"][0] == {"id": api.alpha.id, "role": "partner", "@referredType": "Organization"}
     told = (await api.alpha.get(f"{USAGE}/use_{text.hex}")).json()
     assert (told["usageType"], properties(told)["quantity"]) == ("SMS", "1")
+
+
+async def test_what_a_statement_has_is_billed(api: Api) -> None:
+    """From its approval on; a call that ended after it is rated only, and others' statements say nothing of it."""
+    who = await people(api)
+    call = await called(api, who.alpha, 61_000)
+    async with connection(api.house.pool) as conn:
+        await seal(conn, datetime.now(UTC))
+        deal_id = await add_deal(conn, UUID(api.alpha.id.removeprefix("prt_")), "d", "EUR")
+    later = await called(api, who.alpha, 1_000)
+
+    async def stated() -> list[tuple[str, bool]]:
+        found = (await api.alpha.get(USAGE)).json()
+        assert [one["id"] for one in found] == [f"cdr_{later.hex}", f"cdr_{call.hex}"]
+        alone = [(await api.alpha.get(f"{USAGE}/{one['id']}")).json() for one in found]
+        assert alone == found
+        return [(one["status"], one["ratedProductUsage"][0]["isBilled"]) for one in found]
+
+    assert await stated() == [("rated", False), ("rated", False)]
+    statement_id = await api.house.value(
+        """INSERT INTO statement (deal_id, partner_id, month, from_at, to_at, currency, total_micro, inputs,
+                                  first_no, last_no, chain_day, drafted_by)
+           SELECT $1, d.partner_id, '2026-10', now() - interval '20 days', (SELECT max(until) FROM cdr_pass),
+                  'EUR', 0, '{}', 1, 1, current_date, 'anna' FROM deal d WHERE deal_id = $1
+           RETURNING statement_id""",
+        deal_id,
+    )  # fmt: skip
+    assert await stated() == [("rated", False), ("rated", False)]
+    await api.house.rows(
+        "UPDATE statement SET state = 'approved', approved_at = now(), approved_by = 'ben' WHERE statement_id = $1",
+        statement_id,
+    )
+    assert await stated() == [("rated", False), ("billed", True)]
 
 
 async def test_pages(api: Api) -> None:

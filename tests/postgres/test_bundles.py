@@ -166,6 +166,35 @@ async def test_usage_beyond_the_balance_is_written_off(house: Seeded) -> None:
     assert (await house.account(who))["balance_micro"] == 0
 
 
+async def test_what_was_sold_keeps_the_tax_its_plan_had_then(house: Seeded) -> None:
+    """A message and a bundle at 19 %; then the plan says 7 %, and the next message has that."""
+    await house.rows(
+        'UPDATE deck SET terms = \'{"tax": "inclusive", "tax_ppm": 190000}\' WHERE side = \'sell\''
+    )
+    await house.rows("INSERT INTO service_price SELECT plan_id, 'sms', 'home', 90000, 1 FROM plan")
+    who = await house.subscriber(balance_micro=20_000_000)
+    await house.usage(who, "sms", 1, "s")
+    await house.buy(who, SeedBundle("M", 4_990_000, 100, {"data": 1}))
+    await house.rows("UPDATE bundle SET plan_id = (SELECT plan_id FROM plan)")
+    await house.buy(who, SeedBundle("M", 4_990_000, 100, {"data": 1}))
+    await house.rows(
+        'UPDATE deck SET terms = \'{"tax": "inclusive", "tax_ppm": 70000}\' WHERE side = \'sell\''
+    )
+    await house.usage(who, "sms", 1, "s2")
+    taxed = "SELECT (tax ->> 'tax_ppm')::integer AS ppm FROM {} ORDER BY {}"
+    assert [row["ppm"] for row in await house.rows(taxed.format("usage_record", "usage_id"))] == [
+        190_000,
+        70_000,
+    ]
+    # The first was a bundle of no plan
+    assert [row["ppm"] for row in await house.rows(taxed.format("allowance", "allowance_id"))] == [
+        None,
+        190_000,
+    ]
+    records = "SELECT (tax ->> 'tax_ppm')::integer AS ppm FROM cdr_first WHERE leg = 'usage' ORDER BY call_id"
+    assert [row["ppm"] for row in await house.rows(records)] == [190_000, 70_000]
+
+
 async def test_fair_use_throttles_and_never_charges(house: Seeded) -> None:
     who = await house.subscriber()
     await house.buy(

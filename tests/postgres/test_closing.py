@@ -15,11 +15,18 @@ from typing import Any
 
 import asyncpg
 import pytest
+from pydantic import SecretStr
 
-from bridge.closing.close import begun, check, close, foretold
-from bridge.config import Company, Exports, Settings
-from bridge.database import Connection, connect
+from bridge.closing import ready
+from bridge.closing.close import begun, check, close, due_months, foretold
+from bridge.closing.ready import NotReady, missing
+from bridge.config import Company, Database, Exports, Settings
+from bridge.database import Connection, connect, open_pool
 from bridge.errors import Conflict, Invalid
+from bridge.jobs.runner import Runner, planned
+from bridge.jobs.store import ensure, jobs
+from bridge.jobs.work import WORK
+from bridge.partners.month import month as month_of
 from bridge.sandbox.postgres import EmbeddedPostgres
 from bridge.sandbox.simulate import Simulation, simulate
 from tests.databases import copy_database
@@ -175,12 +182,114 @@ async def test_two_do_not_close_at_the_same_time(month: str, settings: Settings)
             await other.close()
 
 
-def test_a_month_that_may_still_have_calls_is_refused(settings: Settings) -> None:
+async def test_a_month_that_may_still_have_calls_is_refused(month: str, settings: Settings) -> None:
     now = datetime.now(UTC)
-    with pytest.raises(Invalid, match="can be closed from"):
-        begun(settings, f"{now:%Y-%m}", author="me", now=now)
     with pytest.raises(Invalid, match="needs an author"):
         begun(settings, MONTH, author=" ", now=now)
-    of = begun(settings, "2026-01", author="me", now=datetime(2026, 1, 31, 23, 1, tzinfo=UTC))
-    with pytest.raises(Invalid, match="2026-01-31T23:01:00"):
-        begun(settings, "2026-01", author="me", now=of.now - timedelta(seconds=1))
+    async with connect(month) as conn:
+        soon = now + timedelta(days=2)  # where the month ends before ours, it may be over today
+        with pytest.raises(NotReady, match="can be closed from") as early:
+            await close(conn, settings, f"{soon:%Y-%m}", author="me", now=now)
+        assert len(early.value.missing) == 1
+        _, until = month_of(MONTH, "Europe/Berlin")
+        in_time = begun(settings, MONTH, author="me", now=until + timedelta(seconds=60))
+        assert await missing(conn, in_time) == []
+        in_time.now -= timedelta(seconds=1)
+        (said,) = await missing(conn, in_time)
+        assert (until + timedelta(seconds=60)).isoformat() in said
+
+
+async def test_all_that_is_missing_is_said_at_once_and_nothing_is_done(
+    month: str, settings: Settings
+) -> None:
+    bare = Settings(company=Company(), exports=settings.exports)
+    async with connect(month) as conn:
+        await conn.execute(
+            "SET session_replication_role = replica; DELETE FROM fx_rate;"
+            "UPDATE partner_billing SET iban = 'DE00370400440532013000';"
+            "UPDATE deal SET currency = 'CHF' WHERE name = 'Office lines';"
+            """UPDATE cdr_recipient SET target = '{"kind": "directory", "path": "/nowhere"}' """
+            "WHERE code = 'rheinfunk'; SET session_replication_role = origin"
+        )
+        with pytest.raises(NotReady) as refused:
+            await close(conn, bare, MONTH, author="me", now=datetime.now(UTC))
+        said = refused.value.missing
+        assert not any((await made(conn)).values())
+        assert await conn.fetchval("SELECT count(*) FROM cdr") == 0
+        starts = [
+            "Files of rheinfunk cannot be delivered: /nowhere: is no folder.",
+            "Our company needs legal_name, street, postcode, city, email, contact, phone, iban. Set company.",
+            "Our company needs a vat id for its invoices. Set company.vat_id",
+            "No rate between EUR and CHF of the 7 days up to",
+        ]
+        assert len(said) == len(starts)
+        for start in starts:
+            assert [one for one in said if one.startswith(start)], (start, said)
+        # With all that there is, what is there and wrong is said, too
+        again = await missing(conn, begun(settings, MONTH, author="me", now=datetime.now(UTC)))
+        assert [one for one in again if "is no IBAN" in one and "--iban" in one]
+
+
+async def test_what_only_the_records_tell_is_said_before_the_books_are_closed(
+    month: str, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A rate that the look at calls does not miss, and a statement does: late usage, a later price, a dispute."""
+    async with connect(month) as conn:
+        await conn.execute(
+            "SET session_replication_role = replica; DELETE FROM fx_rate;"
+            "UPDATE deal SET currency = 'CHF' WHERE name = 'Office lines'; SET session_replication_role = origin"
+        )
+
+        async def blind(*_: object) -> list[str]:
+            return []
+
+        monkeypatch.setattr(ready, "_rates", blind)
+        with pytest.raises(NotReady, match=r"Office lines: .*fx set"):
+            await close(conn, settings, MONTH, author="me", now=datetime.now(UTC))
+        found = await made(conn)
+        assert await conn.fetchval("SELECT count(*) FROM cdr") > 0
+        assert not any(found.values())
+
+
+async def test_a_month_closes_by_itself(month: str, settings: Settings) -> None:
+    """What is missing fails the job, which is tried again; then it closes all months that are over."""
+    given = {
+        "database": Database(dsn=SecretStr(month)),
+        "exports": settings.exports,
+        "closing": {"auto": True},
+    }
+    bare, whole = Settings(**given), Settings(**given, company=settings.company)
+    keys = [
+        one.key for one in planned(WORK, bare, [], datetime(2026, 10, 20, tzinfo=UTC)) if one.kind == "close"
+    ]
+    assert keys == ["close"]
+    assert "close" not in [one.kind for one in planned(WORK, Settings(), [], datetime.now(UTC))]
+    (line,) = [
+        one for one in planned(WORK, bare, [], datetime(2026, 10, 20, tzinfo=UTC)) if one.kind == "close"
+    ]
+    assert line.due_at == datetime(2026, 11, 1, 23, tzinfo=UTC)  # the second of November in Berlin
+    pool = await open_pool(Database(pool_max=2), month)
+    try:
+        async with connect(month) as conn:
+            await ensure(conn, [line])
+            await conn.execute("UPDATE job SET due_at = now()")
+            assert (outcome := await Runner(pool, bare).do_key("close")) is not None
+            assert f"{MONTH} cannot be closed yet" in (outcome.problem or "")
+            (row,) = await jobs(conn)
+            assert (row["state"], row["tries"], row["problem"]) == ("queued", 1, outcome.problem)
+            assert row["due_at"] < datetime.now(UTC) + timedelta(hours=1)
+            assert not any((await made(conn)).values())
+            done = await Runner(pool, whole).do_key("close")
+            assert done is not None
+            assert (done.problem, done.said) == (None, {"closed": MONTH})
+            found = await made(conn)
+            assert len(found["statements"]) == len(found["settlements"]) == 2
+            assert found["invoices"]
+            assert [row["state"] for row in await jobs(conn)] == ["done"]
+            _, until = month_of(MONTH, "Europe/Berlin")
+            assert await due_months(conn, "Europe/Berlin", until + timedelta(days=1)) == [MONTH]
+            later = await due_months(conn, "Europe/Berlin", until + timedelta(days=70))
+            assert len(later) == 2  # that which is closed is not done again where others are due
+            assert MONTH not in later
+    finally:
+        await pool.close()

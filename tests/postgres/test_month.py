@@ -82,22 +82,37 @@ class House:
         return self.close("--check", code=code)
 
 
+def closed(postgres: EmbeddedPostgres, template: str, folder: Path, name: str, calls: int) -> House:
+    """A month, simulated and closed."""
+    made = House(postgres, name, folder)
+    (made.folder / "exports").mkdir()
+    (made.folder / "callbridge.toml").write_text(COMPANY.format(folder=made.folder / "exports"))
+    copy_database(postgres, template, made.database)
+    theirs = str(made.folder / "theirs")
+    told = made.run("simulate", "--month", MONTH, "--calls", str(calls), "--their-files", theirs)
+    assert told["calls"] == calls
+    done = made.close()
+    assert done["problems"] == []
+    assert done["agrees"]
+    return made
+
+
 @pytest.fixture(scope="module")
 def house(
     postgres: EmbeddedPostgres, template: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[House]:
-    """A month, simulated and closed."""
-    made = House(postgres, "a_month", tmp_path_factory.mktemp("month"))
-    (made.folder / "exports").mkdir()
-    (made.folder / "callbridge.toml").write_text(COMPANY.format(folder=made.folder / "exports"))
-    copy_database(postgres, template, made.database)
-    told = made.run(
-        "simulate", "--month", MONTH, "--calls", str(CALLS), "--their-files", str(made.folder / "theirs")
-    )
-    assert told["calls"] == CALLS
-    closed = made.close()
-    assert closed["problems"] == []
-    assert closed["agrees"]
+    """Of full size, which tests only read."""
+    made = closed(postgres, template, tmp_path_factory.mktemp("month"), "a_month", CALLS)
+    yield made
+    postgres.drop_database(made.database)
+
+
+@pytest.fixture(scope="module")
+def small(
+    postgres: EmbeddedPostgres, template: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[House]:
+    """For what is done to it: closed again, altered."""
+    made = closed(postgres, template, tmp_path_factory.mktemp("small"), "a_small_month", 2_000)
     yield made
     postgres.drop_database(made.database)
 
@@ -219,7 +234,7 @@ def test_the_reports_are_the_files(house: House, files: dict[str, Any]) -> None:
         told = json.loads((house.folder / "closed" / f"margin_by_{by}.json").read_text())
         for column, side in (("gross", "paid"), ("cost", "owed")):
             said: Counter[str] = Counter()
-            for row in told["rows"]:
+            for row in told["data"]:
                 said[f"{side} {row['currency']}"] += Decimal(row[column])  # type: ignore[assignment]
             assert {name: amount for name, amount in said.items() if amount} == {
                 name: amount for name, amount in sums.items() if name.startswith(side)
@@ -232,11 +247,11 @@ def test_both_audits_find_nothing(house: House) -> None:
     assert not any(house.run("audit", "--completeness").values())
 
 
-def test_closing_again_changes_nothing(house: House) -> None:
-    before = _state(house)
-    told = house.close()
+def test_closing_again_changes_nothing(small: House) -> None:
+    before = _state(small)
+    told = small.close()
     assert told["agrees"]
-    assert _state(house) == before
+    assert _state(small) == before
 
 
 ALTERED = {
@@ -250,13 +265,13 @@ ALTERED = {
 }
 
 
-def test_rows_altered_by_hand_are_found(house: House) -> None:
+def test_rows_altered_by_hand_are_found(small: House) -> None:
     """By somebody who may do anything in the database: each alteration is told by what does not agree any more."""
-    altered = House(house.postgres, "a_month_altered", house.folder)
-    copy_database(house.postgres, house.database, altered.database)
+    altered = House(small.postgres, "a_month_altered", small.folder)
+    copy_database(small.postgres, small.database, altered.database)
     try:
         for sql in ALTERED.values():
-            house.postgres.sql(f"SET session_replication_role = replica; {sql}", altered.database)
+            small.postgres.sql(f"SET session_replication_role = replica; {sql}", altered.database)
         told = altered.check(code=1)
         assert not told["agrees"]
         differ = [one for one in told["totals"] if not one["agrees"]]
@@ -272,17 +287,17 @@ def test_rows_altered_by_hand_are_found(house: House) -> None:
         assert any(altered.run("audit", code=1).values())
         assert any(altered.run("audit", "--completeness", code=1).values())
     finally:
-        house.postgres.drop_database(altered.database)
+        small.postgres.drop_database(altered.database)
 
 
-def test_a_file_altered_by_hand_is_found(house: House) -> None:
-    path = next((house.folder / "exports").rglob("CDR_*finance*.csv.gz"))
+def test_a_file_altered_by_hand_is_found(small: House) -> None:
+    path = next((small.folder / "exports").rglob("CDR_*finance*.csv.gz"))
     kept = path.read_bytes()
     path.write_bytes(gzip.compress(gzip.decompress(kept)[:-200]))
-    (problem,) = house.check(code=1)["problems"]
+    (problem,) = small.check(code=1)["problems"]
     assert problem == f"files of finance: {path.name} is not as it was written: its SHA-256 is another"
     path.write_bytes(kept)
-    assert house.check()["agrees"]
+    assert small.check()["agrees"]
 
 
 def _end() -> str:

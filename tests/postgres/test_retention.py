@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hmac
 from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 from zoneinfo import ZoneInfo
@@ -14,18 +15,21 @@ import pytest
 
 from bridge.config import Retention, Settings
 from bridge.database import connect
-from bridge.errors import BridgeError, Invalid
+from bridge.errors import BridgeError, Conflict, Invalid
+from bridge.exports.cdr_files import again, files_agree, run
 from bridge.exports.sequence import seal
 from bridge.retention import purge as module
 from bridge.retention.purge import log, purge
 from bridge.retention.rules import Rule, delete_after
 from tests.command import Callbridge
+from tests.exporting import manifest, read, recipient, settings
 from tests.network import CALLER, Network
 from tests.postgres.numbering import incomplete, partner, sealed, soon, stuck, talked
 from tests.seeded import GERMANY, Seeded, Who, ended
 
-SETTINGS = Settings()
+SETTINGS = Settings(retention=Retention(hold_days_max=184))
 LATER = timedelta(days=400)
+HELD = timedelta(days=216)  # the time of each call has come, and may be held back
 WITHHELD = "+493023125098"
 ALL_ROWS = """SELECT table_schema || '.' || table_name FROM information_schema.tables
                WHERE table_schema IN ('bridge', 'asterisk', 'public') AND table_type = 'BASE TABLE'"""
@@ -182,9 +186,9 @@ async def test_what_is_still_needed_is_held_back(house: Seeded, dsn: str) -> Non
         " VALUES ('them', $1, 'UTC', '{\"kind\": \"api\"}', now() - interval '1 day')",
         alliance,
     )
-    assert (await purged(dsn))["held"] == {"dispute": 1, "not exported": 1}
+    assert (await purged(dsn, HELD))["held"] == {"dispute": 1, "not exported": 1}
     await house.rows("UPDATE dispute SET state = 'withdrawn', decided_at = now()")
-    assert (await purged(dsn))["held"] == {"not exported": 2}
+    assert (await purged(dsn, HELD))["held"] == {"not exported": 2}
     await house.rows("UPDATE cdr_recipient SET enabled = false")
     deal_id = await house.value(
         "INSERT INTO deal (partner_id, name, currency, state) VALUES ($1, 'd', 'EUR', 'signed') RETURNING deal_id",
@@ -195,13 +199,47 @@ async def test_what_is_still_needed_is_held_back(house: Seeded, dsn: str) -> Non
         " SELECT $1, 1, r, r, '{}', 'anna' FROM tstzrange(now() - interval '1 day', NULL) r",
         deal_id,
     )
-    held = await purged(dsn)
+    held = await purged(dsn, HELD)
     assert (held["calls"], held["held"]) == (0, {"not settled": 2})
     assert {name.split("_20")[0] for name in await found_in(house, GERMANY)} == {"bridge.call"}
     await house.rows("UPDATE deal SET state = 'draft'")
+    done = await purged(dsn, HELD, dry_run=True)
+    assert (done["calls"], done["held"]) == (2, {})
+    # A statement that nobody ever approves holds nothing for ever
+    await house.rows("UPDATE deal SET state = 'signed'")
     done = await purged(dsn)
     assert (done["calls"], done["held"]) == (2, {})
     assert await found_in(house, GERMANY) == set()
+
+
+async def test_our_copies_of_files_go_and_are_not_written_again(
+    house: Seeded, dsn: str, tmp_path: Path
+) -> None:
+    who = await house.subscriber(10_000_000)
+    alliance = await partner(house, "E-Plus", who=who)
+    await talked(house, who)
+    until = datetime.now(UTC) + timedelta(days=2)
+    await sealed(dsn, until)
+    given = settings(tmp_path)
+    async with connect(dsn) as conn:
+        whose = await recipient(conn, "THEM", alliance)
+        [name] = [
+            one for one in (await run(conn, given, whose, until)).delivered if read(tmp_path / "THEM" / one)
+        ]
+        path = tmp_path / "THEM" / name
+        early = await purge(conn, datetime.now(UTC) + timedelta(days=150), given)
+        assert path.exists() and "files of call records" not in early.others
+        done = await purge(conn, datetime.now(UTC) + LATER, given)
+        assert (done.calls, done.others["files of call records"]) == (
+            1,
+            len(list(path.parent.glob("*.json"))),
+        )
+        assert not path.exists() and manifest(path)["rows"] > 0
+        with pytest.raises(Conflict, match="cannot be written again: the time of traffic data"):
+            await again(conn, given, name)
+        assert not path.exists()
+        assert "files of call records" in {row["what"] for row in await log(conn, 50)}
+        assert not any((await files_agree(conn)).values())
 
 
 async def test_killed_anywhere_it_goes_on(house: Seeded, dsn: str, monkeypatch: pytest.MonkeyPatch) -> None:

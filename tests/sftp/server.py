@@ -30,6 +30,7 @@ class Trouble:
     forgets       bytes of the file's end that are never kept
     unreadable    nothing can be read
     plain         no posix-rename, no fsync
+    trickles      what is read comes byte by byte
     """
 
     drop_at: int | None = None
@@ -41,6 +42,7 @@ class Trouble:
     forgets: bool = False
     unreadable: bool = False
     plain: bool = False
+    trickles: bool = False
     written: int = 0
     renamed: list[str] = field(default_factory=list)
     synced: int = 0
@@ -81,6 +83,9 @@ class _Files(asyncssh.SFTPServer):
             data = data[:-1] + b"\0"
         super().write(file_obj, offset, data)
         return len(data)
+
+    def read(self, file_obj: Any, offset: int, size: int) -> Any:
+        return super().read(file_obj, offset, 1 if self.trouble.trickles else size)
 
     def stat(self, path: bytes) -> Any:
         told = self._local(path).stat()

@@ -106,6 +106,16 @@ async def test_a_slow_server_is_given_up_and_gone_on_with(partner: Stage) -> Non
     await in_the_end(partner)
 
 
+async def test_a_server_that_trickles_is_given_up(partner: Stage) -> None:
+    """Each answer comes in time, and all of them would take days."""
+    partner.trouble.trickles = True
+    with pytest.raises(DeliveryFailed, match=r"reading .*: 262144 bytes took longer than 0\.5 s"):
+        await partner.deliver(sftp_timeout_s=0.5)
+    assert not any(name.endswith(".json") for name in partner.there())
+    partner.trouble.trickles = False
+    await in_the_end(partner)
+
+
 @pytest.mark.parametrize("off", [-1, 1, 10_000_000])
 async def test_wrong_sizes_are_not_believed(partner: Stage, off: int) -> None:
     partner.trouble.size_off = off

@@ -48,7 +48,7 @@ def test_a_summary_says_what_differs() -> None:
     }  # fmt: skip
     text = tell_closing(told)
     assert "! records" in text
-    assert "= billed (s)" in text
+    assert "= billed               7 s  files, records" in text
     assert "DIFFERS  house: records: files 1, records 2" in text
 
 

@@ -71,3 +71,14 @@ def test_down_without_up_says_so(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     ran = callbridge(tmp_path, "down")
     assert (ran.returncode, ran.stdout.strip()) == (0, "nothing is running")
+
+
+def test_help_waits_for_nothing_heavy():
+    """Whatever a command needs to draw, to write or to reach a database is imported when it runs."""
+    heavy = {
+        "asyncpg", "asyncssh", "drafthorse", "fastapi", "lxml", "matplotlib", "numpy", "openpyxl", "pyarrow", "pypdf",
+        "structlog", "typst",
+    }  # fmt: skip
+    said = f"import sys, bridge.cli.main; print(*({heavy!r} & set(sys.modules)))"
+    ran = subprocess.run((sys.executable, "-c", said), capture_output=True, text=True, timeout=60, check=True)
+    assert ran.stdout.split() == []

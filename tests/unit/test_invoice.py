@@ -114,6 +114,7 @@ WRONG: list[tuple[str, Invoice]] = [
     ("BR-CO-25", invoice(due_on=date(2026, 11, 1))),
     ("BR-DE-1", invoice(seller=replace(US, iban=""))),
     ("BR-DE-19", self_billed(seller=replace(PARTNER, iban="DE02120300000000202052"))),
+    ("BR-55", invoice(type="381")),
     ("BR-55", invoice(type="380", corrects=("CB-2026-000001", date(2026, 11, 2)))),
 ]
 

@@ -10,7 +10,7 @@ import pytest
 from bridge.errors import Invalid
 from bridge.reports import chart
 from bridge.reports.bill import Booking, Call, Sum, Used, bill, shown, tax_of
-from bridge.reports.measure import Money, Quality, fold, movers, percentile_ms, share, total
+from bridge.reports.measure import Money, Quality, costs_apart, fold, movers, percentile_ms, share, total
 from bridge.reports.period import before, of_days, of_month
 from bridge.reports.report import Ask, Report, report
 from bridge.telling.report import tell_report
@@ -130,6 +130,16 @@ def test_the_last_three_digits_are_gone(number: str, short: str) -> None:
     assert shown(number, "full") == number
 
 
+def test_messages_and_data_say_the_tax_in_them() -> None:
+    used = [
+        Used(AT, "sms", 1, 1, 1_190, 190_000),
+        Used(AT, "data", 1, 1, 1_071, 190_000),
+        Used(AT, "data", 1, 1, 70),
+    ]
+    made = bill([], used, [], Sum(), numbers="short", protected=frozenset(), balance=None)
+    assert (made.used_micro, dict(made.used_taxes)) == (2_331, {190_000: (2_261, 361), 0: (70, 0)})
+
+
 def test_a_reversal_takes_back_the_same_tax() -> None:
     assert all(tax_of(-gross, 190_000) == -tax_of(gross, 190_000) for gross in range(0, 2000, 7))
 
@@ -168,3 +178,9 @@ def test_charts_are_the_same_bytes_each_time() -> None:
 async def test_a_report_that_is_none_asks_no_database() -> None:
     with pytest.raises(Invalid, match="by day"):
         await report(None, "traffic", Ask(of_month("2026-10", BERLIN), "'; DROP TABLE cdr"))  # type: ignore[arg-type]
+
+
+def test_a_cost_in_a_currency_of_its_own_is_named() -> None:
+    sums = [Money("", "EUR", gross_micro=9, cost_micro=3), Money("", "USD", cost_micro=2), Money("", "CHF")]
+    assert costs_apart(sums) == ["USD"]
+    assert costs_apart(sums[:1]) == []

@@ -62,8 +62,8 @@ def used(amount_micro: int, *, tax_ppm: int = 0, no: int = 0, currency: str = "E
     return RecordSum("origination", no, "retail", currency, tax_ppm, "", 1, 60, amount_micro)
 
 
-def bought(amount_micro: int, *, purchases: int = 1, no: int = 0) -> PurchaseSum:
-    return PurchaseSum(no, BUNDLE.hex, "EUR", purchases, amount_micro)
+def bought(amount_micro: int, *, purchases: int = 1, no: int = 0, tax_ppm: int = 0) -> PurchaseSum:
+    return PurchaseSum(no, BUNDLE.hex, "EUR", purchases, amount_micro, tax_ppm)
 
 
 def told(lines: tuple[Line, ...]) -> list[tuple[str, int, int]]:
@@ -114,6 +114,22 @@ def test_a_share_is_of_revenue_net_of_each_tax() -> None:
         (15_000_000, 1_500_000),
         (2_500_000, 625_000),
     ]
+
+
+def test_bundles_are_shared_and_funded_net_of_their_tax() -> None:
+    """Two at 11.90 with 19 % in it, one of them given back, one at 5.00 of a plan without tax: 10 + 5 net."""
+    terms = Terms(
+        revenue_share=(Share(1_000, Basis.BUNDLE_SALES),), bundle_funding=(Funding(BUNDLE, "S", 4_000),)
+    )
+    sold = (
+        bought(23_800_000, purchases=2, tax_ppm=190_000), bought(-11_900_000, purchases=-1, tax_ppm=190_000),
+        bought(5_000_000),
+    )  # fmt: skip
+    made = lines_of(inputs(terms, purchases=sold))
+    assert [(line.base_micro, line.quantity, line.amount_micro) for line in made] == [
+        (15_000_000, 0, 1_500_000), (15_000_000, 2, -6_000_000),
+    ]  # fmt: skip
+    assert [one["net"] for one in made[1].detail["revenue"]] == ["5.00", "10.00"]
 
 
 def test_net_is_rounded_once_a_tax_rate() -> None:

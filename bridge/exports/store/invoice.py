@@ -18,9 +18,7 @@ from bridge.database import Connection
 from bridge.errors import Conflict, Invalid, NotFound
 from bridge.exports.billing import company, due_on, partner, rates_of, terms_of
 from bridge.exports.invoice import Invoice, Totals, difference_micro, totals_of
-from bridge.exports.invoice_pdf import to_pdf
 from bridge.exports.invoice_rules import broken
-from bridge.exports.invoice_xml import to_xml
 from bridge.exports.invoicing import (
     PARTNER,
     Occasion,
@@ -135,6 +133,17 @@ async def issue(
         if draft.self_billed not in done:
             made[draft.self_billed] = await add(conn, source["partner_id"], statement_id, None, draft, author)
     return [invoice_id for _, invoice_id in sorted(made.items())]
+
+
+async def check_drafts(conn: Connection, statement_id: UUID, settings: Settings) -> list[str]:
+    """What would keep a statement's invoices, as they would be now, from getting a number; none: nothing. As ours.
+
+    raises   NotFound: no statement, no billing details · Invalid: VAT cannot be told, and what to do
+    """
+    source = await _source(conn, statement_id)
+    drafts = await _drafts(conn, source, settings, datetime.now(UTC))
+    unnumbered = [replace(draft, number=_UNNUMBERED) for draft in drafts]
+    return [one.problem for draft in unnumbered for one in broken(draft, totals_of(draft))]
 
 
 async def _source(conn: Connection, statement_id: UUID) -> Row:
@@ -281,6 +290,9 @@ async def _up_to_date(conn: Connection, held: Row, settings: Settings, at: datet
 
 
 def _documents(final: Invoice, totals: Totals) -> tuple[bytes, bytes]:
+    from bridge.exports.invoice_pdf import to_pdf  # noqa: PLC0415 - slow to load, and seldom used
+    from bridge.exports.invoice_xml import to_xml  # noqa: PLC0415 - the same
+
     return to_xml(final, totals, "xrechnung"), to_pdf(final, totals, to_xml(final, totals, "factur-x"))
 
 

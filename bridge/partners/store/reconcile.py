@@ -196,6 +196,7 @@ def _known(mapping: FileMapping) -> Callable[[str], object | None]:
 async def _check(conn: Connection, run_id: UUID, party: Row, found: _Findings) -> None:
     """What only all rows together show."""
     await queries.reconcile.room.run(conn)
+    await queries.reconcile.temp_room.run(conn)
     await queries.reconcile.measure_rows.run(conn)
     async for row in queries.reconcile.repeated.stream(conn, run_id=run_id):
         found.add(Finding(row["row_no"], row["name"], f"is that of row {row['first_no']}, too"))
@@ -265,6 +266,7 @@ async def _matched(
     near_ms = {"answer_ms": terms.answer_s * 1000, "duration_ms": terms.duration_s * 1000}
     step(0)
     await ask.room.run(conn)
+    await ask.temp_room.run(conn)
     await ask.make_ours.run(conn)
     await ask.fill_ours.run(conn, run_id=run_id, partner=partner)
     await ask.measure_ours.run(conn)

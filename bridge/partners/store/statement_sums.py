@@ -107,6 +107,7 @@ async def sums_of(conn: Connection, partner_id: UUID, parts: Sequence[Part]) -> 
             row["currency"],
             int(row["purchases"]),
             int(row["amount_micro"]),
+            row["tax_ppm"],
         )
         for row in await queries.statements.purchases.all(conn, **asked)
     ]
@@ -126,6 +127,7 @@ async def _outcomes(conn: Connection, deal: Row, from_at: datetime, to_at: datet
                 row["currency"],
                 row["booked_on"],
                 int(row["amount_micro"]),
+                row["about"],
             )
             for row in rows
         )

@@ -305,4 +305,5 @@ async def _write(conn: Connection, fresh: Sequence[_Fresh]) -> None:
             currencies=[one.usage.currency for one in some],
             throttled=[one.usage.throttled for one in some],
             used_ats=[one.report.used_at for one in some],
+            taxes=[one.payer["tax"] for one in some],
         )

@@ -90,7 +90,12 @@ async def read_bill(conn: Connection, whose: Holder, period: Period, protected: 
         calls,
         [
             Used(
-                row["ended_at"], row["service"], row["quantity"], row["charged_quantity"], row["amount_micro"]
+                row["ended_at"],
+                row["service"],
+                row["quantity"],
+                row["charged_quantity"],
+                row["amount_micro"],
+                tax_ppm_of(json.loads(row["tax"]) if row["tax"] else None),
             )
             for row in used
         ],

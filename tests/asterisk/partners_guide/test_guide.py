@@ -1,10 +1,6 @@
 """See story.md."""
 
 import json
-import os
-import re
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,32 +8,15 @@ import pytest
 
 from bridge.sandbox.process import Deadline
 from tests.generated import generated
-
-HOUSE = Path(__file__).resolve().parents[3]
-GUIDE = HOUSE / "docs" / "partners.md"
-BIN = Path(sys.executable).parent
-SHELL = ("bash", "-eu", "-o", "pipefail")
-
-
-def blocks() -> list[str]:
-    """The guide's commands; the last ones end the house."""
-    return re.findall(r"^```bash\n(.*?)^```", GUIDE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+from tests.guides import blocks, down, own_house, shell
 
 
 @pytest.fixture
 def environ(tmp_path):
     """A house of our own that does not outlive the test."""
-    given = os.environ | {"XDG_STATE_HOME": str(tmp_path / "state"), "PATH": f"{BIN}:{os.environ['PATH']}"}
+    given = own_house(tmp_path)
     yield given
-    subprocess.run(("callbridge", "down"), env=given, check=False, capture_output=True, timeout=60)
-
-
-def shell(script: str, folder: Path, environ: dict[str, str], **more: str) -> str:
-    ran = subprocess.run(
-        SHELL, input=script, cwd=folder, env=environ | more, text=True, capture_output=True, check=False, timeout=100
-    )  # fmt: skip
-    assert ran.returncode == 0, f"{ran.stdout[-3000:]}\n{ran.stderr[-3000:]}"
-    return ran.stdout
+    down(given)
 
 
 def call_with_a_generated_client(folder: Path, api: str, key: str, subscriber: str) -> None:
@@ -58,7 +37,7 @@ def call_with_a_generated_client(folder: Path, api: str, key: str, subscriber: s
 
 @pytest.mark.timeout(240)
 def test_every_command_of_the_guide(tmp_path, environ):
-    *steps, down = blocks()
+    *steps, last = blocks("partners.md")
     keep = 'printf "%s\\n" "$API" "$KEY" "$ORIGINATION" "$ACCOUNT" "$SUBSCRIBER" > facts'
     shell("\n".join([*steps, keep]), tmp_path, environ)
     api, key, origination, account, subscriber = (tmp_path / "facts").read_text().split()
@@ -76,4 +55,4 @@ def test_every_command_of_the_guide(tmp_path, environ):
     call_with_a_generated_client(tmp_path, api, key, subscriber)
     root = json.loads(shell("callbridge up --json", tmp_path, environ))["root"]
     shell("callbridge audit", tmp_path, environ, CALLBRIDGE_CONFIG=f"{root}/callbridge.toml")
-    assert "stopped" in shell(down, tmp_path, environ)
+    assert "stopped" in shell(last, tmp_path, environ)
